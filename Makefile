@@ -1,0 +1,66 @@
+# Every verb of the project; `make` or `make help` lists them.
+# Overrides pass through: make train ARGS="model=small data=postgres dataset=mine"
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+ARGS ?=
+# TORCH=cpu takes torch's CPU-only build on Linux (0.2 GB instead of several with CUDA).
+TORCH ?=
+INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(INDEX)
+RUN = .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: musicrec needs Python 3.11 or newer and $(PYTHON) is %d.%d; say which: make PYTHON=python3.12 ..." % v[:2])'
+	@echo "creating .venv"
+	@$(PYTHON) -m venv .venv
+
+# A stamp is written only after the install went through, so a broken one is taken up again.
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing musicrec (about three minutes the first time)"
+	@$(PIP) --editable .
+	@touch .venv/.train
+
+.venv/.dev: .venv/.train
+	@echo "installing what the tests need"
+	@$(PIP) --editable ".[dev]"
+	@touch .venv/.dev
+
+setup: .venv/.train ## create .venv and install from constraints.txt (TORCH=cpu: no CUDA)
+
+train: .venv/.train ## import, train, judge, recommend; ARGS="model=small data=postgres dataset=mine"
+	@$(RUN) scripts/train_transformer.py $(ARGS)
+
+sweep: .venv/.train ## several trainings; ARGS="model=tiny,small seed=1,2"
+	@$(RUN) scripts/train_transformer.py --multirun $(or $(ARGS),hparams_search=small)
+
+import: .venv/.train ## listens into Postgres; ARGS="data=table dataset=mine data.path=plays.csv.gz"
+	@$(RUN) scripts/import_interactions.py $(ARGS)
+
+recommend: .venv/.train ## what comes next; ARGS="bundle=model.pt dataset=mine user=42"
+	@$(RUN) scripts/recommend.py $(ARGS)
+
+tensorboard: .venv/.train ## curves of all runs on http://localhost:6006
+	@$(RUN) -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
+
+check: .venv/.dev ## format, lint, types, imports, fast tests: under a minute
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@.venv/bin/lint-imports --no-cache
+	@$(RUN) -m pytest -q -m "not slow" -n 2 $(ARGS)
+
+test: .venv/.dev ## every test
+	@$(RUN) -m pytest -n 2 $(ARGS)
+
+format: .venv/.dev ## rewrite the files as `check` wants them
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+clean: ## remove outputs and caches; data in .musicrec and .venv stay
+	@rm -rf outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup train sweep import recommend tensorboard check test format clean

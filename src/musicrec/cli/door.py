@@ -1,0 +1,101 @@
+"""What every command does at the door: read its settings, run, and fail in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+# A second thread that spins while it waits takes its core from Postgres and from other runs:
+# beside one busy process torch fell to a fifth of its speed. Must be set before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hydra
+from omegaconf import DictConfig
+
+from musicrec.cli import compose
+from musicrec.cli.flags import translate
+from musicrec.errors import ConfigError, MusicrecError
+
+Task = Callable[[DictConfig], Any]
+
+
+def run(name: str, task: Task, aliases: Mapping[str, str]) -> None:
+    """Run ``task`` with ``configs/<name>.yaml`` and the command line's overrides.
+
+    What a person can mend ends in ``error: …`` on one line and exit status 2; anything else is a
+    bug and keeps its traceback. In a multirun the task's return value goes to the sweeper.
+    """
+    _quiet()
+    try:
+        sys.argv[1:] = translate(sys.argv[1:], aliases)
+        _check_settings(name, sys.argv[1:])
+    except MusicrecError as error:
+        _fail(error)
+    hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=name)(
+        _guarded(task)
+    )()
+
+
+def _check_settings(name: str, arguments: list[str]) -> None:
+    settings = [a for a in arguments if not a.startswith("-") and "=" in a]
+    if {"-m", "--multirun"} & set(arguments) or _searches(settings):
+        compose.check_sweep(name, settings)
+    elif not any(a.startswith("-") for a in arguments):
+        stray = [a for a in arguments if "=" not in a and not a.startswith(("~", "+"))]
+        if stray:
+            raise ConfigError(f"{stray[0]!r} is not a setting; write key=value")
+        compose.compose(name, settings)
+
+
+def _searches(settings: list[str]) -> bool:
+    return any(s.startswith("hparams_search=") and s != "hparams_search=null" for s in settings)
+
+
+def _guarded(task: Task) -> Task:
+    def guarded(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except KeyboardInterrupt as stop:
+            print(f"\ninterrupted: {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        except Exception as error:
+            cause = _for_a_person(error)
+            if cause is None:
+                raise
+            _fail(cause)
+
+    # Hydra names the job and its log file by the function's module and name.
+    guarded.__module__, guarded.__qualname__ = task.__module__, task.__qualname__
+    return guarded
+
+
+def _for_a_person(error: BaseException | None) -> MusicrecError | None:
+    """The error meant for a person, itself or what another library wrapped around it."""
+    while error is not None:
+        if isinstance(error, MusicrecError):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _fail(error: MusicrecError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _quiet() -> None:
+    """Silence what libraries say to their own developers."""
+    for logger in ("pytorch_lightning", "lightning.pytorch", "alembic"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*Starting from v1.9.0.*",
+        ".*isinstance.treespec.*",
+        ".*`torch.jit.script` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", text)

@@ -1,0 +1,36 @@
+"""``scripts/import_interactions.py``: a file of listens into Postgres."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from musicrec.cli import door, flags, report
+from musicrec.cli.listens import dataset_name, import_with_bar, source_of, summary_line
+from musicrec.database.engine import open_dataset
+from musicrec.errors import ConfigError
+
+
+def import_interactions(config: DictConfig) -> None:
+    """Import the source named by the data group into ``dataset=``."""
+    console = Console()
+    source = source_of(config)
+    if source is None:
+        raise ConfigError("data=postgres is already in Postgres; name a format, such as data=table")
+    with open_dataset(dataset_name(config, source), create=True) as dataset:
+        summary = import_with_bar(dataset, source, console)
+        report.say(console, summary_line(summary, dataset))
+        if summary.rows_rejected:
+            report.say(
+                console,
+                "the rejected rows and why: SELECT * FROM "
+                f"{dataset.name}.rejected_rows ORDER BY line",
+            )
+        report.say(
+            console,
+            f'next: make train ARGS="data=postgres dataset={dataset.name}"',
+        )
+
+
+def main() -> None:
+    door.run("import", import_interactions, flags.IMPORT)

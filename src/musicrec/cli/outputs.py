@@ -1,0 +1,70 @@
+"""What a run leaves behind besides the model: numbers and the protocol that gives them meaning."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from musicrec.interactions.split import cold_counts
+from musicrec.registry.bundle import commit
+from musicrec.training.datamodule import ListeningDataModule
+
+
+def protocol(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
+    """Everything without which the metrics are gossip."""
+    sequences, facts = data.snapshot.sequences, data.snapshot.facts
+    settings = OmegaConf.to_container(config.split)
+    assert isinstance(settings, dict)
+    return {
+        "dataset": facts.dataset,
+        "split": data.split.name,
+        "split_settings": {k: v for k, v in settings.items() if k != "_target_"},
+        "seen": config.seen,
+        "catalogue": facts.catalogue_size,
+        "users": len(data.split.test),
+        "listeners": facts.num_listeners,
+        "interactions": facts.num_interactions,
+        **cold_counts(sequences, data.split),
+        "popularity_days": config.popularity_days if facts.timed else None,
+        "seed": config.seed,
+        "refit": config.refit,
+        "data_fingerprint": facts.fingerprint,
+        "commit": commit(),
+    }
+
+
+def peak_rss_mb() -> float:
+    """Most memory this process ever held, in MB of 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write beside and rename, so that a reader never sees half a file."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    unfinished.replace(path)
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """Settings as ``group.key: value``, for TensorBoard's table of hyperparameters."""
+
+    def walk(node: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(node, dict):
+            return {prefix: node if isinstance(node, bool | int | float) else str(node)}
+        parts = (walk(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items())
+        return {key: value for part in parts for key, value in part.items()}
+
+    return walk(OmegaConf.to_container(config, resolve=True), "")
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are numbers."""
+    return {key: value for key, value in metrics.items() if isinstance(value, int | float)}

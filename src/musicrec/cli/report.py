@@ -1,0 +1,86 @@
+"""What a run says on screen: is the model any good, what would it play, and what next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from musicrec.serving.recommender import Recommendations
+
+_COLUMNS = {
+    "NDCG@10": "ndcg_10",
+    "HR@10": "hit_rate_10",
+    "HR@20": "hit_rate_20",
+    "repeat": "repeat/ndcg_10",
+    "explore": "explore/ndcg_10",
+    "coverage": "coverage_10",
+}
+_ROWS = {
+    "popularity": "popularity",
+    "personal_top": "personal top",
+    "markov": "Markov",
+    "": "SASRec",
+    "oracle": "oracle",
+}
+
+
+def results_table(metrics: Mapping[str, Any]) -> Table:
+    """The model beside the baselines on the test targets."""
+    protocol = metrics["protocol"]
+    table = Table(
+        title=f"test: {protocol['dataset']}, {protocol['users']:,} targets, "
+        f"{protocol['catalogue']:,} tracks, split {protocol['split']}, seen {protocol['seen']}",
+        title_justify="left",
+        caption="repeat, explore: NDCG@10 of tracks heard before and not; coverage: share of the "
+        "catalogue in any top 10",
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for title in _COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    for key, name in _ROWS.items():
+        prefix = f"test/{key}/" if key else "test/"
+        if f"{prefix}ndcg_10" in metrics:
+            values = (metrics.get(prefix + metric) for metric in _COLUMNS.values())
+            cells = ["–" if value is None else f"{value:.4f}" for value in values]
+            table.add_row(name, *cells, style="bold" if not key else None)
+    return table
+
+
+def verdict(metrics: Mapping[str, Any], best_baseline: str) -> str:
+    """One sentence on whether the model is worth having."""
+    lead, low, high = (metrics[f"test/lead_ndcg_10{end}"] for end in ("", "_low", "_high"))
+    against = f"the best baseline ({_ROWS[best_baseline]})"
+    interval = f"{lead:+.4f} NDCG@10 [95 % {low:+.4f} .. {high:+.4f}]"
+    if low > 0:
+        sentence = f"SASRec beats {against}: {interval}."
+    elif high < 0:
+        sentence = (
+            f"SASRec is worse than {against}: {interval}. Train longer or prefer the baseline."
+        )
+    else:
+        sentence = f"SASRec and {against} cannot be told apart: {interval}."
+    if "test/gap_closed" in metrics:
+        sentence += f" It closes {metrics['test/gap_closed']:.0%} of the gap to the oracle."
+    return sentence
+
+
+def recommendations_table(answer: Recommendations, title: str) -> Table:
+    """Recommended tracks, best first."""
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("", "title", "artist", "track_id"):
+        table.add_column(name)
+    for place, track in enumerate(answer, start=1):
+        # Titles are data: Text, so that brackets in one are not read as markup.
+        cells = (track.title or "–", track.artist or "–", track.track_id)
+        table.add_row(str(place), *(Text(cell) for cell in cells))
+    return table
+
+
+def say(console: Console, line: str) -> None:
+    """A line of plain text, whatever brackets it holds."""
+    console.print(Text(line), soft_wrap=True)

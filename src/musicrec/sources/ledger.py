@@ -1,0 +1,107 @@
+"""What a dataset is and how far each import got: ``dataset_info`` and ``imports``."""
+
+from __future__ import annotations
+
+from adbc_driver_manager.dbapi import Cursor
+
+from musicrec.database.engine import Dataset
+from musicrec.errors import DataError
+from musicrec.interactions.source import Source
+
+
+class Ledger:
+    """The entry of one source in one dataset; works in transactions that the caller ends."""
+
+    def __init__(self, dataset: Dataset, source: Source) -> None:
+        """Nothing is read or written yet, but the source's fingerprint is taken."""
+        self._dataset = f"dataset {dataset.name!r}"
+        self._source = source
+        self.fingerprint = source.fingerprint()
+
+    def is_finished(self, cursor: Cursor) -> bool:
+        """Whether this very source was once imported to its end."""
+        cursor.execute(
+            "SELECT FROM imports WHERE fingerprint = $1 AND finished_at IS NOT NULL",
+            parameters=(self.fingerprint,),
+        )
+        return cursor.fetchone() is not None
+
+    def check(self, cursor: Cursor) -> None:
+        """Refuse a source that does not belong into this dataset.
+
+        Raises:
+            DataError: it is timed and the dataset is not, or the other way round, or it is a
+                second untimed one.
+        """
+        self._timed_by_now(cursor)
+
+    def claim(self, cursor: Cursor) -> None:
+        """Check again, with the tables locked, and make the dataset timed or untimed for good."""
+        if self._timed_by_now(cursor) is None:
+            cursor.execute("UPDATE dataset_info SET timed = $1", parameters=(self._source.timed,))
+
+    def note(
+        self, cursor: Cursor, *, last_line: int, rows_added: int, listens: int, rejected: int
+    ) -> None:
+        """Note a chunk, in its own transaction; an import that is finished stays as it is.
+
+        Args:
+            cursor: in the transaction that stored the chunk.
+            last_line: the last line of the chunk.
+            rows_added: by this chunk.
+            listens: rows this run has read and not rejected, from the source's start.
+            rejected: rows it has rejected, from the source's start.
+        """
+        cursor.execute(
+            "INSERT INTO imports AS i (fingerprint, source, format, last_line, rows_added, "
+            "rows_known, rows_rejected) VALUES ($1, $2, $3, $4, $5, $6 - $5, $7) "
+            "ON CONFLICT (fingerprint) DO UPDATE SET "
+            "last_line = greatest(i.last_line, $4), "
+            "rows_added = i.rows_added + $5, "
+            "rows_known = greatest(i.rows_known, $6 - i.rows_added - $5), "
+            "rows_rejected = greatest(i.rows_rejected, $7) "
+            "WHERE i.finished_at IS NULL",
+            parameters=(
+                self.fingerprint,
+                self._source.describe(),
+                self._source.name,
+                last_line,
+                rows_added,
+                listens,
+                rejected,
+            ),
+        )
+
+    def finish(self, cursor: Cursor) -> None:
+        """Note that the source was read to its end and all of it is stored."""
+        cursor.execute(
+            "UPDATE imports SET finished_at = now() WHERE fingerprint = $1 AND finished_at IS NULL",
+            parameters=(self.fingerprint,),
+        )
+
+    def _timed_by_now(self, cursor: Cursor) -> bool | None:
+        """Whether the dataset is timed, None for one that is neither yet."""
+        cursor.execute("SELECT timed FROM dataset_info")
+        timed: bool | None
+        ((timed,),) = cursor.fetchall()
+        place, timed_here = self._source.describe(), self._source.timed
+        if timed is not None and timed != timed_here:
+            words = ("untimed (order only)", "timed")
+            raise DataError(
+                f"{place} is {words[timed_here]}, but {self._dataset} is {words[timed]}; "
+                "import it into another one with dataset=NAME"
+            )
+        if not timed_here and (other := self._other(cursor)):
+            raise DataError(
+                f"{self._dataset} holds the untimed {other}, and the order across two files is "
+                f"not known; import {place} into another one with dataset=NAME"
+            )
+        return timed
+
+    def _other(self, cursor: Cursor) -> str | None:
+        cursor.execute(
+            "SELECT source FROM imports WHERE fingerprint <> $1 LIMIT 1",
+            parameters=(self.fingerprint,),
+        )
+        row = cursor.fetchone()
+        return row[0] if row else None

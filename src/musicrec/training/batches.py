@@ -1,0 +1,154 @@
+"""Training batches as a pure function of (seed, epoch, rank, step).
+
+Nothing here remembers where it is: which windows make a batch follows from the four numbers
+alone. So a run killed at any step resumes with exactly the batches it would have had, two ranks
+never see the same window, and an epoch costs one permutation of window numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from musicrec.interactions.sequence import IntArray, Sequences
+
+
+class TrainingBatch(NamedTuple):
+    """Windows of interactions and what came next.
+
+    ``items`` and ``targets`` are ``(batch, length)`` int64, left-padded with 0; ``targets[i, t]``
+    is what followed ``items[i, t]``. ``step`` is the batch's number within the run, from 0.
+    """
+
+    items: Tensor
+    targets: Tensor
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Stretches of listeners' training prefixes, together covering every transition once.
+
+    Attributes:
+        starts: ``(windows,)`` index into ``Sequences.items`` of the first item.
+        lengths: ``(windows,)`` number of items, targets included: 2 to ``max_length + 1``.
+    """
+
+    starts: IntArray
+    lengths: IntArray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def windows(sequences: Sequences, prefix: IntArray, max_length: int) -> Windows:
+    """Cut each listener's first ``prefix`` interactions into windows, newest first.
+
+    A window feeds up to ``max_length`` items and asks for the one after each. It begins with the
+    item that the next older window asks for last, so no transition is asked for twice and none
+    is lost::
+
+        a b c d e f g      max_length 3:   d e f → e f g     a b c → b c d
+    """
+    transitions = np.maximum(prefix - 1, 0)
+    counts = -(-transitions // max_length)
+    listener = np.repeat(np.arange(len(prefix)), counts)
+    # Number of the window among its listener's, 0 = newest.
+    age = np.arange(len(listener)) - np.repeat(np.cumsum(counts) - counts, counts)
+    last_target = prefix[listener] - 1 - age * max_length
+    first = np.maximum(last_target - max_length, 0)
+    return Windows(sequences.offsets[listener] + first, last_target - first + 1)
+
+
+class Place(NamedTuple):
+    """Which batch: of which epoch, at which step of it."""
+
+    epoch: int
+    step: int
+
+
+class BatchDataset(Dataset[TrainingBatch]):
+    """An item of this dataset is a whole batch of one rank, asked for by its ``Place``.
+
+    Args:
+        sequences: the interactions, memory-mapped.
+        chosen: the windows to train on.
+        batch_size: windows per step over all ranks together; the last batch of an epoch may be
+            smaller.
+        seed: with the epoch, gives the order.
+        rank, world_size: this process among those that train together.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        chosen: Windows,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.sequences = sequences
+        self.chosen = chosen
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._order: tuple[int, IntArray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.chosen) // self.batch_size)
+
+    def __getitem__(self, place: Place) -> TrainingBatch:
+        start = place.step * self.batch_size
+        numbers = self._permutation(place.epoch)[start : start + self.batch_size]
+        mine = numbers[self.rank :: self.world_size]
+        items, targets = self._gather(mine)
+        return TrainingBatch(items, targets, place.epoch * self.steps_per_epoch + place.step)
+
+    def _permutation(self, epoch: int) -> IntArray:
+        if self._order is None or self._order[0] != epoch:
+            generator = np.random.default_rng([self.seed, epoch])
+            self._order = epoch, generator.permutation(len(self.chosen))
+        return self._order[1]
+
+    def _gather(self, numbers: IntArray) -> tuple[Tensor, Tensor]:
+        starts, lengths = self.chosen.starts[numbers], self.chosen.lengths[numbers]
+        longest = int(lengths.max(initial=2))
+        # Right-aligned: column j of a row holds item j - (longest - length) of its window.
+        column = np.arange(longest) - (longest - lengths[:, None])
+        index = np.maximum(starts[:, None] + column, 0)
+        window = np.where(column >= 0, self.sequences.items[index], 0)
+        whole = torch.from_numpy(window.astype(np.int64))
+        items, targets = whole[:, :-1], whole[:, 1:]
+        # The first item of a window is fed but never a target; where it sits, no item precedes.
+        return items.contiguous(), torch.where(items == 0, 0, targets)
+
+
+class ResumableSampler(Sampler[Place]):
+    """Names the batches of the present epoch that are still to come.
+
+    Args:
+        steps_per_epoch: batches in an epoch.
+        batches_done: how many batches of the whole run are behind; read at the start of every
+            epoch, so that after a resume the epoch goes on where it stopped.
+    """
+
+    def __init__(self, steps_per_epoch: int, batches_done: Callable[[], int]) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self.batches_done = batches_done
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Place]:
+        epoch, start = divmod(self.batches_done(), self.steps_per_epoch)
+        return (Place(epoch, step) for step in range(start, self.steps_per_epoch))

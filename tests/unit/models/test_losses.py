@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, logsigmoid
+
+from musicrec.errors import ConfigError
+from musicrec.models.losses import BCE, GBCE, FullCrossEntropy, SampledSoftmax
+
+LOSSES = [FullCrossEntropy(), SampledSoftmax(20), BCE(), GBCE(20)]
+
+
+@pytest.fixture
+def case():
+    generator = torch.Generator().manual_seed(2)
+    hidden = torch.randn(37, 8, generator=generator, dtype=torch.float64)
+    embedding = torch.randn(51, 8, generator=generator, dtype=torch.float64)
+    target = torch.randint(1, 51, (37,), generator=generator)
+    return hidden.requires_grad_(), target, embedding.requires_grad_()
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 10, 37, 1000])
+def test_full_cross_entropy_and_its_gradient_equal_torchs(case, chunk_tokens):
+    hidden, target, embedding = case
+    logits = (hidden @ embedding.T).index_fill(1, torch.tensor(0), float("-inf"))
+    expected = cross_entropy(logits, target, reduction="sum")
+    expected_gradients = torch.autograd.grad(expected * 3, [hidden, embedding])
+    loss = FullCrossEntropy(chunk_tokens)(hidden, target, embedding)
+    gradients = torch.autograd.grad(loss * 3, [hidden, embedding])
+    assert torch.allclose(loss, expected)
+    for ours, theirs in zip(gradients, expected_gradients):
+        assert torch.allclose(ours, theirs)
+
+
+def test_sampled_softmax_estimates_the_full_one(case):
+    hidden, target, embedding = case
+    hidden, embedding = hidden * 0.3, embedding * 0.3
+    torch.manual_seed(0)
+    sampled = SampledSoftmax(num_negatives=2_000)(hidden, target, embedding)
+    full = FullCrossEntropy()(hidden, target, embedding)
+    assert sampled.item() == pytest.approx(full.item(), rel=0.02)
+
+
+def test_bce_never_uses_the_target_as_its_negative():
+    # One target at +inf-like score: were it drawn as a negative, the loss would explode.
+    hidden = torch.ones(500, 1)
+    embedding = torch.tensor([[0.0], [50.0], [-50.0]])
+    loss = BCE()(hidden, torch.ones(500, dtype=torch.int64), embedding)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_gbce_with_t_zero_is_plain_bce_over_the_same_negatives(case):
+    hidden, target, embedding = case
+    torch.manual_seed(4)
+    loss = GBCE(num_negatives=20, t=0)(hidden, target, embedding)
+    torch.manual_seed(4)
+    negatives = torch.randint(1, 51, (20,))
+    against = logsigmoid(-(hidden @ embedding[negatives].T))
+    against = against.masked_fill(target[:, None] == negatives, 0)
+    positive = logsigmoid((hidden * embedding[target]).sum(1))
+    assert torch.allclose(loss, -(against.sum() + positive.sum()) / 21)
+
+
+def test_gbce_calibration_lowers_the_weight_of_the_positive(case):
+    losses = []
+    for t in (0.0, 0.5, 1.0):
+        torch.manual_seed(4)
+        losses.append(GBCE(num_negatives=20, t=t)(*case).item())
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > losses[-1]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_padding_gets_no_gradient(case, loss):
+    hidden, target, embedding = case
+    torch.manual_seed(0)
+    (gradient,) = torch.autograd.grad(loss(hidden, target, embedding), [embedding])
+    assert gradient[0].abs().sum() == 0
+    assert gradient[1:].abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_loss_falls_when_the_target_scores_higher(loss):
+    embedding = torch.eye(30)
+    target = torch.tensor([5, 9])
+    torch.manual_seed(0)
+    before = loss(torch.zeros(2, 30), target, embedding)
+    torch.manual_seed(0)
+    after = loss(embedding[target] * 3, target, embedding)
+    assert after < before
+
+
+@pytest.mark.parametrize("make", [lambda: SampledSoftmax(0), lambda: GBCE(5, t=2)])
+def test_nonsense_settings_are_refused(make):
+    with pytest.raises(ConfigError, match=r"loss\."):
+        make()
