@@ -1,11 +1,12 @@
 """The flags of the older scripts, as aliases of Hydra overrides. This table is all there is.
 
-``--batch-size 128`` and ``--batch-size=128`` both become ``batch_size=128``; whatever is not in
-the table goes to Hydra untouched.
+``--batch-size 128`` and ``--batch-size=128`` both become ``batch_size=128``; other settings go to
+Hydra as they are, but for ids: ``user=007`` and ``user=1e5`` are text, not numbers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from musicrec.errors import ConfigError, nearest
@@ -22,6 +23,10 @@ TRAIN: Mapping[str, str] = {
 }
 RECOMMEND: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 IMPORT: Mapping[str, str] = {}
+
+#: Keys whose value is an outside id, and the one that holds a list of them.
+_IDS = ("user", "listener", "data.user")
+_ID_LIST = "history"
 
 #: Hydra's own flags; the second column tells whether a value follows.
 _HYDRA: Mapping[str, bool] = {
@@ -53,7 +58,7 @@ _HYDRA: Mapping[str, bool] = {
 
 
 def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
-    """``arguments`` with every alias replaced by its override.
+    """``arguments`` with every alias replaced by its override, and ids kept as text.
 
     Raises:
         ConfigError: an unknown flag, or an alias without its value.
@@ -63,18 +68,18 @@ def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]
     for argument in rest:
         flag, has_value, value = argument.partition("=")
         if flag in aliases:
-            translated.append(
-                f"{aliases[flag]}={quoted(value if has_value else _value(flag, rest))}"
-            )
-        elif not argument.startswith("-") or flag in _HYDRA:
+            translated.append(_setting(aliases[flag], value if has_value else _value(flag, rest)))
+        elif flag in _HYDRA:
             translated.append(argument)
-            if _HYDRA.get(argument):
+            if _HYDRA[flag] and not has_value:
                 translated.append(_value(flag, rest))
-        else:
-            known = [*aliases, *_HYDRA]
+        elif argument.startswith("-"):
             raise ConfigError(
-                f"unknown flag {flag}{nearest(flag, known)}; settings are given as key=value"
+                f"unknown flag {flag}{nearest(flag, [*aliases, *_HYDRA])}; "
+                "settings are given as key=value"
             )
+        else:
+            translated.append(_ids_as_text(argument))
     return translated
 
 
@@ -85,9 +90,26 @@ def _value(flag: str, rest: Iterator[str]) -> str:
     return value
 
 
+def _setting(key: str, value: str) -> str:
+    plain = key not in _IDS and re.fullmatch(r"[A-Za-z0-9._/:-]+", value)
+    return f"{key}={value if plain else quoted(value)}"
+
+
+def _ids_as_text(argument: str) -> str:
+    """Quote the ids of ``user=…`` or ``history=[…]`` unless the person did, or gave null."""
+    key, _, value = argument.partition("=")
+    if "'" in value or '"' in value or value in ("", "null"):
+        return argument
+    if key in _IDS:
+        return f"{key}={quoted(value)}"
+    if key == _ID_LIST and value.startswith("[") and value.endswith("]"):
+        ids = (part.strip() for part in value[1:-1].split(","))
+        return f"{key}=[{','.join(quoted(part) for part in ids if part)}]"
+    return argument
+
+
 def quoted(value: str) -> str:
-    """A value that Hydra's grammar reads back as this very text, or as its number."""
-    if value and all(c.isalnum() or c in "._/:-" for c in value):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    """A text as Hydra's grammar writes it: in quotes, and with them escaped."""
+    # A backslash only escapes before a quote or at the end; elsewhere it stands for itself.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
     return f"'{escaped}'"

@@ -107,14 +107,14 @@ def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule
 
 
 def _trainer(config: DictConfig, folder: Path) -> Trainer:
-    checkpoints = str(folder / "checkpoints")
+    checkpoints = folder / "checkpoints"
     trainer: Trainer = instantiate(
         config.trainer,
         default_root_dir=str(folder),
         logger=instantiate(config.tracking, save_dir=str(folder)),
         callbacks=[
             callbacks.best_checkpoint(checkpoints, config.monitor),
-            callbacks.last_checkpoint(checkpoints, config.checkpoint_every_steps),
+            callbacks.LastCheckpoint(checkpoints, config.checkpoint_every_steps),
             callbacks.early_stopping(config.monitor, config.patience),
             callbacks.EpochLines(),
             *callbacks.progress_bar(),

@@ -27,7 +27,7 @@ class FullCrossEntropy(nn.Module):
             the ``(tokens, items)`` matrix of the whole batch is never held.
     """
 
-    def __init__(self, chunk_tokens: int = 1024) -> None:
+    def __init__(self, chunk_tokens: int = 512) -> None:
         super().__init__()
         _check_positive(chunk_tokens=chunk_tokens)
         self.chunk_tokens = chunk_tokens
@@ -51,24 +51,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, chunk_tokens: int
     ) -> Tensor:
-        needs_gradient = hidden.requires_grad or weight.requires_grad
-        hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
-        weight_gradient = torch.zeros_like(weight) if needs_gradient else None
+        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
+        # One buffer for all chunks, worked on in place: a fresh one for each would cost as much
+        # in page faults as the matrix product.
+        buffer = hidden.new_empty(min(chunk_tokens, len(target)), len(weight))
         total = hidden.new_zeros(())
         for start in range(0, len(target), chunk_tokens):
             chunk = slice(start, start + chunk_tokens)
-            logits = hidden[chunk] @ weight.T
+            wanted = target[chunk, None]
+            logits = torch.mm(hidden[chunk], weight.T, out=buffer[: len(wanted)])
             logits[:, 0] = float("-inf")
-            normaliser = logits.logsumexp(dim=1, keepdim=True)
-            of_target = logits.gather(1, target[chunk, None])
-            total += (normaliser - of_target).sum()
-            if hidden_gradient is not None and weight_gradient is not None:
-                gradient = logits.sub_(normaliser).exp_()
-                gradient.scatter_add_(
-                    1, target[chunk, None], gradient.new_full(of_target.shape, -1.0)
-                )
-                torch.mm(gradient, weight, out=hidden_gradient[chunk])
-                weight_gradient.addmm_(gradient.T, hidden[chunk])
+            highest = logits.amax(dim=1, keepdim=True)
+            total -= (logits.gather(1, wanted) - highest).sum()
+            sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            total += sums.log().sum()
+            gradient = logits.div_(sums)
+            gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1.0))
+            torch.mm(gradient, weight, out=hidden_gradient[chunk])
+            weight_gradient.addmm_(gradient.T, hidden[chunk])
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 

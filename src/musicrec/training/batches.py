@@ -150,5 +150,8 @@ class ResumableSampler(Sampler[Place]):
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Place]:
+        # A generator, so that the count is read when the first batch is asked for: Lightning calls
+        # iter() before it has restored a checkpoint.
         epoch, start = divmod(self.batches_done(), self.steps_per_epoch)
-        return (Place(epoch, step) for step in range(start, self.steps_per_epoch))
+        for step in range(start, self.steps_per_epoch):
+            yield Place(epoch, step)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 
+from musicrec.errors import ConfigError
 from musicrec.training.module import NextItemModule
 
 
@@ -20,7 +27,7 @@ class EpochLines(Callback):
         metrics, module = trainer.callback_metrics, cast(NextItemModule, pl_module)
         print(
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
-            f"  loss {float(metrics.get('train/loss', float('nan'))):.4f}"
+            f"  loss {module.epoch_loss:.4f}"
             f"  val/ndcg_10 {float(metrics['val/ndcg_10']):.4f}"
             f"  val/hit_rate_20 {float(metrics['val/hit_rate_20']):.4f}"
             f"  {module.tokens_per_second:,.0f} tokens/s",
@@ -28,10 +35,10 @@ class EpochLines(Callback):
         )
 
 
-def best_checkpoint(folder: str, monitor: str) -> ModelCheckpoint:
+def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
     """Keeps the epoch with the highest ``monitor``."""
     return ModelCheckpoint(
-        dirpath=folder,
+        dirpath=str(folder),
         filename="best",
         monitor=monitor,
         mode="max",
@@ -40,15 +47,28 @@ def best_checkpoint(folder: str, monitor: str) -> ModelCheckpoint:
     )
 
 
-def last_checkpoint(folder: str, every_num_steps: int) -> ModelCheckpoint:
-    """Keeps the newest state, from which a killed run goes on."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_train_steps=every_num_steps,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
+class LastCheckpoint(Checkpoint):
+    """Keeps the newest state in ``last.ckpt``, from which a killed run goes on.
+
+    It is written every ``every_num_steps`` steps and at the end of every epoch. The last batch of
+    an epoch is left to the end of the epoch: Lightning would resume from it without the epoch's
+    validation, and choose another best epoch than the uninterrupted run.
+    """
+
+    def __init__(self, folder: Path, every_num_steps: int) -> None:
+        if every_num_steps < 1:
+            raise ConfigError(f"checkpoint_every_steps={every_num_steps} must be at least 1")
+        self.path = folder / "last.ckpt"
+        self.every_num_steps = every_num_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_num_steps == 0 and not trainer.is_last_batch:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
 
 
 def early_stopping(monitor: str, patience: int) -> EarlyStopping:

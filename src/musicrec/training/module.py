@@ -61,6 +61,9 @@ class NextItemModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.val_metrics = RankingMetrics(model.catalogue_size)
+        self.epoch_loss = 0.0
+        """Mean loss per token over the present epoch, as far as this process trained it."""
+        self._epoch_tokens = 0
         self.tokens_seen = 0
         self.seconds_training = 0.0
         self._step_began = 0.0
@@ -75,8 +78,13 @@ class NextItemModule(LightningModule):
         total = self.loss(hidden, batch.targets[has_target], self.model.item_embedding.weight)
         loss: Tensor = total * self._loss_scale(has_target.sum())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.items))
-        self.tokens_seen += len(hidden)
+        self._count(total.detach(), len(hidden))
         return loss
+
+    def _count(self, total: Tensor, tokens: int) -> None:
+        self.tokens_seen += tokens
+        self._epoch_tokens += tokens
+        self.epoch_loss += (total.item() - self.epoch_loss * tokens) / self._epoch_tokens
 
     def _loss_scale(self, tokens: Tensor) -> Tensor:
         """1 / tokens of the whole step; over ranks times their number, which averages gradients."""
@@ -85,6 +93,9 @@ class NextItemModule(LightningModule):
             return 1.0 / tokens
         everywhere = self.trainer.strategy.reduce(tokens.double(), reduce_op="sum")
         return (world_size / everywhere).float()
+
+    def on_train_epoch_start(self) -> None:
+        self.epoch_loss, self._epoch_tokens = 0.0, 0
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         self._step_began = time.perf_counter()
@@ -102,6 +113,13 @@ class NextItemModule(LightningModule):
         """``(batch, items)`` scores of what comes next."""
         items = questions.newest(self.model.max_length)
         return self.model.scores(self.model(items)[:, -1])
+
+    def on_validation_epoch_start(self) -> None:
+        if not self.model.item_embedding.weight.isfinite().all():
+            raise ConfigError(
+                f"the training diverged by step {self.global_step}: weights are no numbers any "
+                f"more; lower optimizer.learning_rate={self.learning_rate}"
+            )
 
     def validation_step(self, batch: Questions, batch_idx: int) -> None:
         update(self.val_metrics, self.score(batch), batch, self.seen)
