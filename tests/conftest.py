@@ -19,6 +19,7 @@ import pytest
 
 from musicrec.database import embedded, engine
 from musicrec.database.engine import Dataset
+from musicrec.database.locks import is_held
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,13 +38,14 @@ def musicrec_home() -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-def wait_until_stopped(home: Path, seconds: float = 20) -> None:
-    """Wait for the server of ``home`` to be gone, as its keeper promises."""
-    note = home / "postgres" / "data" / "postmaster.pid"
+def wait_until_stopped(home: Path, seconds: float = 30) -> None:
+    """Wait for the server of ``home`` to be gone, and its keeper after it, as they promise."""
+    folder = home / "postgres"
     deadline = time.monotonic() + seconds
-    while note.exists():
+    while folder.exists() and is_held(folder / "keeper.lock"):
         assert time.monotonic() < deadline, f"the server of {home} still runs after {seconds} s"
         time.sleep(0.02)
+    assert not (folder / "data" / "postmaster.pid").exists()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 # ruff: noqa: S603  every command is a program of the wheel or the system, and no shell's
 """The account the embedded server runs under: PostgreSQL refuses to be root.
 
-An ordinary user runs it as himself. Root runs it, in this order of preference,
+An ordinary user runs it as himself, or, where his number has no name, as 2. Root runs it, in this
+order of preference,
 
 1. as whoever owns the data, if that is an ordinary user (somebody typed ``sudo`` once),
-2. in a user namespace where root's own id is called nobody: nothing changes hands,
+2. in a user namespace where the own id is called nobody: nothing changes hands,
 3. as the account nobody, which then owns the data folder.
 """
 
@@ -51,35 +52,47 @@ def server_account(data: Path, postgres: Path) -> Account:
         postgres: the server's binary; an account that cannot run it is passed over.
 
     Raises:
-        DatabaseError: the data belongs to another user, or root has no way to step down.
+        DatabaseError: the data belongs to another user, or PostgreSQL runs under no account
+            that can be had here.
     """
     me = os.geteuid()
     owner = data.stat().st_uid if data.exists() else me
-    if me != 0:
-        if owner != me:
-            raise DatabaseError(
-                f"{data} belongs to the user {_user_name(owner)}; set MUSICREC_HOME to a folder "
-                "of your own, or DATABASE_URL to a server"
-            )
-        return Account((), me)
-    for account in _accounts_for_root(owner):
+    if me not in (0, owner):
+        raise DatabaseError(
+            f"{data} belongs to the user {_name(owner) or owner}; set MUSICREC_HOME to a folder "
+            "of your own, or DATABASE_URL to a server"
+        )
+    for account in _accounts_for_root(owner) if me == 0 else _accounts_for_user(me):
         command = [*account.prefix, str(postgres), "--version"]
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return account
     raise DatabaseError(
-        "PostgreSQL refuses to run as root, and neither `unshare --user` nor `setpriv` can step "
-        "down here; run as an ordinary user, or set DATABASE_URL to a server"
+        f"PostgreSQL refuses to run as {'root' if me == 0 else f'user {me}, who has no name'}, "
+        "and neither `unshare --user` nor `setpriv` can step aside here; run as an ordinary user, "
+        "or set DATABASE_URL to a server"
     )
+
+
+def _accounts_for_user(me: int) -> Iterator[Account]:
+    if _name(me):
+        yield Account((), me)
+    else:
+        # A container may run as a number without a name, which PostgreSQL insists on.
+        yield from _called_nobody(me)
 
 
 def _accounts_for_root(owner: int) -> Iterator[Account]:
     if owner not in (0, NOBODY):
         yield from _switched_to(owner)
         return
+    yield from _called_nobody(0)
+    yield from _switched_to(NOBODY)
+
+
+def _called_nobody(me: int) -> Iterator[Account]:
     if unshare := shutil.which("unshare"):
         mapped = ("--user", "--map-user", str(NOBODY), "--map-group", str(NOBODY))
-        yield Account((unshare, *mapped), 0)
-    yield from _switched_to(NOBODY)
+        yield Account((unshare, *mapped), me)
 
 
 def _switched_to(user: int) -> Iterator[Account]:
@@ -92,8 +105,8 @@ def _switched_to(user: int) -> Iterator[Account]:
         yield Account((setpriv, *switch), user)
 
 
-def _user_name(user: int) -> str:
+def _name(user: int) -> str | None:
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
-        return str(user)
+        return None

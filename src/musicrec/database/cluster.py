@@ -40,8 +40,11 @@ SETTINGS = {
 }
 
 
-def prepare(folder: Path, account: Account) -> None:
+def prepare(folder: Path, account: Account) -> Path:
     """Leave ``folder/data`` ready for a start by ``account``, making it if need be.
+
+    Returns:
+        The folder its socket will be in.
 
     Raises:
         DatabaseError: the data is of another major version, or cannot be made.
@@ -52,7 +55,9 @@ def prepare(folder: Path, account: Account) -> None:
     else:
         _initialise(folder, account)
     account.give(data)
-    _write_settings(data, _socket_folder(data, account), account)
+    socket_folder = _socket_folder(data, account)
+    _write_settings(data, socket_folder, account)
+    return socket_folder
 
 
 def _initialise(folder: Path, account: Account) -> None:

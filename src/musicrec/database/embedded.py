@@ -16,6 +16,7 @@ last user still stops the server, and never loses what was committed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -110,12 +111,14 @@ def _is_ready(folder: Path) -> bool:
 
 def _start(folder: Path) -> None:
     account = server_account(folder / "data", programs.binaries() / "postgres")
-    cluster.prepare(folder, account)
+    socket_folder = cluster.prepare(folder, account)
     for pause in (*RETRY_SECONDS, None):
         _fresh_log(folder / "server.log", account)
         if _try_start(folder, account):
             return
         if pause is None or not _is_lingering(folder):
+            with contextlib.suppress(OSError):  # holds the socket of a server that does not answer
+                socket_folder.rmdir()
             raise _failure(folder)
         _forget_reused_pid(folder / "data")
         time.sleep(pause)
@@ -143,7 +146,7 @@ def _is_lingering(folder: Path) -> bool:
 
 
 def _forget_reused_pid(data: Path) -> None:
-    """Delete the server's note if the process it names is none of this data folder's.
+    """Delete the server's two lock files if the process they name is no server of this data.
 
     In a restarted container the ids are soon the same again, and PostgreSQL, finding the id
     alive, would never start.
@@ -151,6 +154,7 @@ def _forget_reused_pid(data: Path) -> None:
     note = keeper.read_note(data)
     if note is not None and not _is_server_of(data, note.pid):
         (data / "postmaster.pid").unlink()
+        note.address.with_name(f"{note.address.name}.lock").unlink(missing_ok=True)
 
 
 def _is_server_of(data: Path, pid: int) -> bool:

@@ -8,9 +8,9 @@ has ended, by return, by exception or by kill -9; then it stops the server.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -46,10 +46,11 @@ class Note:
 def read_note(data: Path) -> Note | None:
     """The note in the data folder ``data``; None where there is none, or it is half written."""
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        return Note(int(lines[0]), Path(lines[4], f".s.PGSQL.{lines[3]}"))
+        lines = (data / "postmaster.pid").read_text().split("\n")[:-1]
+        pid, port, socket_folder = int(lines[0]), lines[3], lines[4]
     except (OSError, IndexError, ValueError):
         return None
+    return Note(pid, Path(socket_folder, f".s.PGSQL.{port}")) if socket_folder else None
 
 
 def keep(folder: Path) -> None:
@@ -83,10 +84,18 @@ def stop(data: Path) -> None:
     if note.answers():
         os.kill(note.pid, signal.SIGINT)  # PostgreSQL's "fast shutdown"
         deadline = time.monotonic() + STOP_SECONDS
-        while read_note(data) and time.monotonic() < deadline:
+        while read_note(data) == note and time.monotonic() < deadline:
             time.sleep(0.01)
     if not note.answers():
-        shutil.rmtree(note.address.parent, ignore_errors=True)
+        remove_socket(note.address)
+
+
+def remove_socket(address: Path) -> None:
+    """Remove what a server leaves behind, and its folder if that holds nothing else."""
+    address.unlink(missing_ok=True)
+    address.with_name(f"{address.name}.lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder of others' that they set the server to use
+        address.parent.rmdir()
 
 
 if __name__ == "__main__":
