@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread a test process and its children: several run side by side. Before torch loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from musicrec.database import embedded, engine
 from musicrec.database.engine import Dataset
 from musicrec.database.locks import is_held

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
-
-# A second thread that spins while it waits takes its core from Postgres and from other runs:
-# beside one busy process torch fell to a fifth of its speed. Must be set before torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import hydra
 from omegaconf import DictConfig

@@ -21,15 +21,9 @@ def import_interactions(config: DictConfig) -> None:
         summary = import_with_bar(dataset, source, console)
         report.say(console, summary_line(summary, dataset))
         if summary.rows_rejected:
-            report.say(
-                console,
-                "the rejected rows and why: SELECT * FROM "
-                f"{dataset.name}.rejected_rows ORDER BY line",
-            )
-        report.say(
-            console,
-            f'next: make train ARGS="data=postgres dataset={dataset.name}"',
-        )
+            report.say(console, f"which and why: table {dataset.name}.rejected_rows")
+        train = f'make train ARGS="data=postgres dataset={dataset.name}"'
+        report.say(console, f"next: {train}")
 
 
 def main() -> None:
