@@ -15,7 +15,15 @@ import pyarrow.csv as pacsv
 
 from musicrec.sources.dialect import Dialect
 from musicrec.sources.files import num_lines, stretches
-from musicrec.sources.rows import Broken, Fault, Lines, Rows, readable, without_unreadable_lines
+from musicrec.sources.rows import (
+    Broken,
+    Fault,
+    Lines,
+    Mask,
+    Rows,
+    readable,
+    without_unreadable_lines,
+)
 
 #: A quoted value may span so many lines; beyond, the quote is taken for a slip.
 LONGEST_RECORD_LINES = 100
@@ -38,7 +46,7 @@ def delimited_rows(
     rest = b""
     for stretch in stretches(path):
         first_line = stretch.first_line - rest.count(b"\n")
-        text = rest + stretch.text
+        text = rest + _utf8(stretch.text, dialect.encoding)
         if first_line == 1:
             text = _blank_header(text, dialect.header_lines)
         text, unreadable = without_unreadable_lines(text, first_line)
@@ -54,6 +62,13 @@ def delimited_rows(
             bytes_read=stretch.bytes_read,
             last_line=first_line + num_lines(text) - 1 - rest.count(b"\n"),
         )
+
+
+def _utf8(text: bytes, encoding: str) -> bytes:
+    """The text in UTF-8; a byte that is none in ``encoding`` stays, for its line to be refused."""
+    if encoding == "utf-8":
+        return text
+    return text.decode(encoding, "surrogateescape").encode("utf-8", "surrogateescape")
 
 
 def _blank_header(text: bytes, header_lines: int) -> bytes:
@@ -154,20 +169,24 @@ class _Records:
                 line = int(self.starts[record])
                 self.broken.append(Broken(line, Fault.COLUMNS, reason, self._shown(record)))
         if self._text.startswith(b"\n") or b"\n\n" in self._text:
-            filled = np.array([bool(self.pieces[record]) for record in self.kept], dtype=bool)
+            filled = ~self._blank()[self.kept]
             self.table, self.kept = self.table.filter(pa.array(filled)), self.kept[filled]
+
+    def _blank(self) -> Mask:
+        """``(records,)`` whether a record is an empty line."""
+        if self._pieces is not None:
+            return np.array([not piece for piece in self._pieces], dtype=bool)
+        ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
+        blank = np.zeros(len(self.starts), dtype=bool)
+        blank[: len(ends)] = np.diff(ends, prepend=-1) == 1
+        return blank
 
 
 def _record_length(dialect: Dialect, lines: list[bytes], start: int) -> int | None:
     """Lines of the record that begins at ``start``; None if it never closes as a whole row."""
     if b'"' not in lines[start] or dialect.num_values(lines[start]) is not None:
         return 1
-    for end in range(start + 1, min(start + LONGEST_RECORD_LINES, len(lines))):
-        if b'"' in lines[end]:
-            num_values = dialect.num_values(b"\n".join(lines[start : end + 1]))
-            if num_values is not None:
-                return end + 1 - start if num_values == len(dialect.names) else None
-    return None
+    return dialect.record_lines(b"\n".join(lines[start : start + LONGEST_RECORD_LINES]))
 
 
 def _read_csv(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from musicrec.errors import DataError
-from musicrec.sources.files import head, refuse_foreign
+from musicrec.sources.files import PARQUET, Stored, head, refuse_foreign
 from musicrec.sources.rows import Broken, Fault, Rows
 from musicrec.sources.times import latest_time, read_times
 
@@ -22,18 +22,29 @@ _TRIED = ("iso", "unix_s", "unix_ms", "unix_us")
 _BELIEVABLE_FROM = 631_152_000_000_000  # 1990-01-01
 
 
-def refuse_unreadable(path: Path) -> None:
-    """DataError for content that is no text at all: a foreign archive, UTF-16, binary."""
+def refuse_no_text(path: Stored) -> None:
+    """DataError for content that is no lines of text: an archive, UTF-16, a binary file."""
     refuse_foreign(path)
     start = head(path)
+    if start.startswith(PARQUET):
+        raise DataError(f"{path} is a Parquet file, not text; read it with data=table")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _looks_utf16(start):
         raise DataError(
             f"{path} is written in UTF-16; make it UTF-8: iconv -f utf-16 -t utf-8 {path.name}"
         )
-    if start.startswith(b"PAR1"):
-        raise DataError(f"{path} is Parquet, not text; read it with data=table")
     if start[257:262] == b"ustar":
-        raise DataError(f"{path} is a tar archive; unpack it and name the file inside")
+        raise DataError(f"{path} is a tar archive: unpack it and name the file inside")
+
+
+def refuse_json(path: Stored) -> None:
+    """DataError where a format of plain lines meets JSON."""
+    if looks_like_json(head(path)):
+        raise DataError(f"{path} looks like JSON; read it with data=table, or with its own format")
+
+
+def looks_like_json(start: bytes) -> bool:
+    """Whether content that begins so is JSON: an object or an array opens it."""
+    return start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
 
 
 def _looks_utf16(start: bytes) -> bool:
@@ -42,40 +53,66 @@ def _looks_utf16(start: bytes) -> bool:
 
 
 def judge_first_rows(
-    rows: Rows, refused: list[Broken], columns: Mapping[str, str], time: str, place: str
+    rows: Rows,
+    refused: list[Broken],
+    mapping: Mapping[str, str],
+    place: str,
+    time: str | None = None,
 ) -> None:
     """DataError if more than half of the first rows are bad, with the likeliest cause.
 
     Args:
         refused: every refused row of the stretch, by line.
-        columns: what is read → the file's column.
+        mapping: what is read → the file's column.
+        time: the format times are read in, if any are.
     """
     judged = sorted([*rows.lines.tolist(), *(row.line for row in rows.broken)])[:JUDGED_ROWS]
-    bad = [row for row in refused if row.line <= judged[-1]]
+    bad = [row for row in refused if row.line <= judged[-1]] if judged else []
     if 2 * len(bad) <= len(judged):
         return
-    fault, count = Counter(row.fault for row in bad).most_common(1)[0]
+    fault, _ = Counter(row.fault for row in bad).most_common(1)[0]
     first = next(row for row in bad if row.fault == fault)
-    cause = _cause(fault, rows, columns, time)
     raise DataError(
-        f"{place}: {count:,} of the first {len(judged):,} rows cannot be read, such as line "
-        f"{first.line}: {first.reason}{cause}"
+        f"{place}: {len(bad):,} of the first {len(judged):,} rows cannot be read, such as line "
+        f"{first.line}, {first.raw[:80]!r}: {first.reason}{_cause(fault, rows, mapping, time)}"
     )
 
 
-def _cause(fault: Fault, rows: Rows, columns: Mapping[str, str], time: str) -> str:
+def _cause(fault: Fault, rows: Rows, mapping: Mapping[str, str], time: str | None) -> str:
     if fault is Fault.ENCODING:
-        return "; it looks like latin-1, make it UTF-8: iconv -f latin1 -t utf-8"
+        return "; it looks like latin-1: say data.encoding=latin-1, or iconv -f latin1 -t utf-8"
     if fault is Fault.COLUMNS:
-        return "; is data.separator right, and data.header?"
-    if fault in (Fault.TIME, Fault.RANGE) and "time" in columns:
-        likelier = guess_time_format(rows.columns[columns["time"]])
+        return "; is it the format, the separator and the header you named?"
+    if fault is Fault.SYNTAX:
+        return "; it looks like JSON but is not one object a line"
+    if fault in (Fault.TIME, Fault.RANGE) and time is not None:
+        likelier = guess_time_format(rows.columns[mapping["time"]])
         if likelier and likelier != time:
             return f"; the values look like {likelier}: say data.time={likelier}"
-        return f"; is data.columns.time={columns['time']} the time? data.time={time} is assumed"
-    if fault in (Fault.USER, Fault.TRACK):
-        return f"; the columns read are {', '.join(f'{k}={v}' for k, v in columns.items())}"
-    return ""
+        return f"; they were read as data.time={time}"
+    if fault is Fault.USER:
+        return "; where one person made every row, say data.user=NAME"
+    read = ", ".join(f"{meaning}={column}" for meaning, column in mapping.items())
+    return f"; the columns read are {read}"
+
+
+def judge_times(
+    rows: Rows, times: pa.ChunkedArray, mapping: Mapping[str, str], place: str, time: str
+) -> None:
+    """DataError if most times fell into the 1970s and another format would bring them to our day.
+
+    A count of seconds read as milliseconds is such a time: nothing else is wrong with it.
+    """
+    first = times[:JUDGED_ROWS].cast(pa.int64())
+    early = pc.sum(pc.less(first, _BELIEVABLE_FROM)).as_py() or 0
+    if time == "order" or "time" not in mapping or 2 * early <= len(first):
+        return
+    likelier = guess_time_format(rows.columns[mapping["time"]])
+    if likelier and likelier != time:
+        raise DataError(
+            f"{place}: read as {time}, {early:,} of the first {len(first):,} plays were before "
+            f"1990; the values look like {likelier}: say data.time={likelier}"
+        )
 
 
 def guess_time_format(column: pa.ChunkedArray) -> str | None:

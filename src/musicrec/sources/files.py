@@ -6,11 +6,12 @@ Compression is told by the file's first bytes. Memory stays flat: one stretch of
 from __future__ import annotations
 
 import codecs
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -26,6 +27,7 @@ LONGEST_LINE_BYTES = 64 << 20
 #: What is looked at to tell separator, encoding and columns.
 HEAD_BYTES = 1 << 16
 
+PARQUET = b"PAR1"
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive: unzip it first",
@@ -67,21 +69,50 @@ class Stretch:
     at_end: bool
 
 
-def existing_file(path: str | Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """A file inside a zip archive, read without unpacking the archive."""
+
+    archive: Path
+    name: str
+    size: int
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """The member's content, unpacked as it is read."""
+        try:
+            with zipfile.ZipFile(self.archive) as archive:
+                return archive.open(self.name)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise DataError(f"{self} cannot be read: {error}") from error
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+#: A file on disk, or one inside a zip; of the latter the size and bytes read are the unpacked ones.
+Stored = Path | ZipMember
+
+
+def stored_size(path: Stored) -> int:
+    """Bytes as stored; what ``bytes_read`` ends at."""
+    return path.size if isinstance(path, ZipMember) else path.stat().st_size
+
+
+def existing_file(path: Path, key: str = "data.path") -> Path:
     """``path`` if it is a readable, non-empty file; a DataError that says what is wrong if not."""
-    file = Path(path).expanduser()
+    file = path.expanduser()
     if file.is_dir():
         inside = sorted(child.name for child in file.iterdir() if child.is_file())
         hint = f"; it holds {', '.join(inside[:4])}" if inside else ""
-        raise DataError(f"data.path={file} is a folder, not a file{hint}")
+        raise DataError(f"{key}={file} is a folder, not a file{hint}")
     if not file.exists():
-        raise DataError(f"data.path={file} does not exist (working folder: {Path.cwd()})")
+        raise DataError(f"{key}={file} does not exist (looked from {Path.cwd()})")
     if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty: 0 bytes")
+        raise DataError(f"{key}={file} is empty: 0 bytes")
     return file
 
 
-def open_stored(path: Path) -> BinaryIO:
+def open_stored(path: Stored) -> IO[bytes]:
     """The file's stored bytes; a refusal of the system as a DataError."""
     try:
         return path.open("rb")
@@ -89,18 +120,18 @@ def open_stored(path: Path) -> BinaryIO:
         raise DataError(f"{path} cannot be opened: {error.strerror}") from error
 
 
-def magic(path: Path) -> bytes:
+def magic(path: Stored) -> bytes:
     """The first 16 stored bytes."""
     with open_stored(path) as file:
         return file.read(16)
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: Stored) -> bool:
     """Whether the content is gzip, by its first bytes."""
     return magic(path).startswith(_GZIP)
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Stored) -> None:
     """DataError for a container this project does not open, naming it and the way out."""
     start = magic(path)
     for signature, advice in _FOREIGN.items():
@@ -108,27 +139,37 @@ def refuse_foreign(path: Path) -> None:
             raise DataError(f"{path} is {advice}")
 
 
-def chunks(path: Path) -> Iterator[Chunk]:
+def chunks(path: Stored) -> Iterator[Chunk]:
     """The decompressed content. A torn file yields what it holds, then raises a DataError."""
     pending: Chunk | None = None
-    for data, bytes_read in _gunzipped(path) if is_gzip(path) else _plain(path):
+    try:
+        for data, bytes_read in _gunzipped(path) if is_gzip(path) else _plain(path):
+            if pending is not None:
+                yield pending
+            pending = Chunk(data, bytes_read, at_end=False)
+    except DataError:
         if pending is not None:
             yield pending
-        pending = Chunk(data, bytes_read, at_end=False)
+        raise
     if pending is None:
         raise DataError(f"{path} is empty once decompressed")
-    yield Chunk(pending.data, path.stat().st_size, at_end=True)
+    yield Chunk(pending.data, stored_size(path), at_end=True)
 
 
-def _plain(path: Path) -> Iterator[tuple[bytes, int]]:
+def _plain(path: Stored) -> Iterator[tuple[bytes, int]]:
+    bytes_read = 0
     with open_stored(path) as file:
-        bytes_read = 0
-        while data := file.read(READ_BYTES):
-            bytes_read += len(data)
-            yield data, bytes_read
+        try:
+            while data := file.read(READ_BYTES):
+                bytes_read += len(data)
+                yield data, bytes_read
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} cannot be read beyond byte {bytes_read:,}: {error}; fetch it again"
+            ) from error
 
 
-def _gunzipped(path: Path) -> Iterator[tuple[bytes, int]]:
+def _gunzipped(path: Stored) -> Iterator[tuple[bytes, int]]:
     """Members of a gzip file one after the other; zero padding after the last is allowed."""
     with open_stored(path) as file:
         member = zlib.decompressobj(wbits=31)
@@ -153,14 +194,14 @@ def _gunzipped(path: Path) -> Iterator[tuple[bytes, int]]:
         raise _torn(path, bytes_read)
 
 
-def _torn(path: Path, bytes_read: int) -> DataError:
+def _torn(path: Stored, bytes_read: int) -> DataError:
     return DataError(
         f"{path} is torn: its gzip stream breaks off or is damaged near byte {bytes_read:,} of "
-        f"{path.stat().st_size:,}; fetch the file again"
+        f"{stored_size(path):,}; fetch the file again"
     )
 
 
-def head(path: Path) -> bytes:
+def head(path: Stored) -> bytes:
     """The first ``HEAD_BYTES`` of decompressed content, or what a torn file gives of them."""
     start = b""
     try:
@@ -170,11 +211,11 @@ def head(path: Path) -> bytes:
                 break
     except DataError:
         if not start:
-            raise
+            raise  # else the tear is told when reading gets there
     return start[:HEAD_BYTES]
 
 
-def stretches(path: Path) -> Iterator[Stretch]:
+def stretches(path: Stored, max_bytes: int = STRETCH_BYTES) -> Iterator[Stretch]:
     """The file's lines, a bounded number at a time, always cut at the same places.
 
     A byte order mark is taken off; ``\\r\\n`` becomes ``\\n``, and so does ``\\r`` where the file
@@ -184,7 +225,7 @@ def stretches(path: Path) -> Iterator[Stretch]:
         DataError: the file is torn; every whole line before the tear has been yielded.
     """
     first_line, bytes_before = 1, 0
-    for text, cuts, bytes_read, at_end in _gathered(path):
+    for text, cuts, bytes_read, at_end in _gathered(path, max_bytes):
         start = 0
         for end in cuts:
             bytes_here = bytes_before + (bytes_read - bytes_before) * end // len(text)
@@ -195,11 +236,12 @@ def stretches(path: Path) -> Iterator[Stretch]:
         bytes_before = bytes_here
 
 
-def _gathered(path: Path) -> Iterator[tuple[bytes, list[int], int, bool]]:
+def _gathered(path: Stored, max_bytes: int) -> Iterator[tuple[bytes, list[int], int, bool]]:
     """``(text, ends of its stretches, bytes read, at end)``; what follows the last end returns."""
     start = head(path)
     mac_lines = b"\n" not in start and b"\r" in start
-    text, parts, num_bytes, num_lines, bytes_read = b"", [start[:0]], 0, 0, 0
+    parts: list[bytes] = []
+    num_bytes = num_lines = bytes_read = 0
     marked = start.startswith(codecs.BOM_UTF8)
     try:
         for chunk in chunks(path):
@@ -209,9 +251,9 @@ def _gathered(path: Path) -> Iterator[tuple[bytes, list[int], int, bool]]:
             parts.append(data)
             num_bytes, num_lines = num_bytes + len(data), num_lines + data.count(b"\n")
             bytes_read = chunk.bytes_read
-            if chunk.at_end or num_lines >= STRETCH_LINES or num_bytes >= STRETCH_BYTES:
+            if chunk.at_end or num_lines >= STRETCH_LINES or num_bytes >= max_bytes:
                 text = b"".join(parts)
-                cuts = _cuts(text, chunk.at_end)
+                cuts = _cuts(text, chunk.at_end, max_bytes)
                 if cuts:
                     yield text, cuts, bytes_read, chunk.at_end
                 elif len(text) > LONGEST_LINE_BYTES:
@@ -221,17 +263,17 @@ def _gathered(path: Path) -> Iterator[tuple[bytes, list[int], int, bool]]:
     except DataError:
         text = b"".join(parts)
         if whole := text.rfind(b"\n") + 1:
-            yield text, [*_cuts(text[:whole], at_end=True)], bytes_read, False
+            yield text, _cuts(text[:whole], True, max_bytes), bytes_read, False
         raise
 
 
-def _cuts(text: bytes, at_end: bool) -> list[int]:
+def _cuts(text: bytes, at_end: bool, max_bytes: int) -> list[int]:
     """Where the stretches of ``text`` end; at its end, the last may be short."""
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
     cuts: list[int] = ends[STRETCH_LINES - 1 :: STRETCH_LINES].tolist()
     if at_end and text and (not cuts or cuts[-1] < len(text)):
         return [*cuts, len(text)]
-    if not cuts and len(text) >= STRETCH_BYTES and len(ends):
+    if not cuts and len(text) >= max_bytes and len(ends):
         return [int(ends[-1])]
     return cuts
 

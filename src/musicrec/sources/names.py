@@ -26,7 +26,7 @@ def made_track_ids(artist: Texts, title: Texts) -> Texts:
     """``artist :: title`` per row, missing where either is; made once per distinct pair."""
     known = ~artist.missing & ~title.missing
     pairs = artist.codes.astype(np.int64) * max(len(title.values), 1) + title.codes
-    distinct, first, codes = np.unique(pairs[known], return_index=True, return_inverse=True)
+    _, first, codes = np.unique(pairs[known], return_index=True, return_inverse=True)
     rows = np.flatnonzero(known)[first]
     artists, titles = _normalised(artist), _normalised(title)
     made = pa.array(

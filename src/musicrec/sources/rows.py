@@ -7,7 +7,7 @@ Every format is first brought into ``Rows``; ``listens.py`` then reads listens o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -65,6 +65,18 @@ class Rows:
     bytes_read: int
     last_line: int
 
+    def chosen(self, rows: Mask) -> Rows:
+        """Only the rows of a mask; the others are no listens, and nothing is said of them."""
+        if rows.all():
+            return self
+        places = np.flatnonzero(rows)
+        return replace(
+            self,
+            columns=self.columns.filter(pa.array(rows)),
+            lines=self.lines[places],
+            raw=lambda row: self.raw(int(places[row])),
+        )
+
 
 class Refusals:
     """Which rows of a stretch are refused, and why; the first reason found for a row stands.
@@ -78,11 +90,15 @@ class Refusals:
         self._rows = rows
         self._broken = list(rows.broken)
 
-    def refuse(self, bad: Mask, fault: Fault, reason: Callable[[int], str]) -> None:
-        """Refuse the rows of the mask ``bad`` that still stand; ``reason`` is asked for each."""
+    def refuse(self, bad: Mask, fault: Fault, reason: str) -> None:
+        """Refuse the rows of the mask ``bad`` that still stand.
+
+        Args:
+            reason: the same for like rows, so that they can be counted; their text is kept.
+        """
         for row in np.flatnonzero(bad & self.kept).tolist():
             line = int(self._rows.lines[row])
-            self._broken.append(Broken(line, fault, reason(row), self._rows.raw(row)))
+            self._broken.append(Broken(line, fault, reason, self._rows.raw(row)))
         self.kept &= ~bad
 
     def in_order(self) -> list[Broken]:
@@ -119,8 +135,8 @@ def _unreadable(line: bytes) -> str | None:
         return "a NUL byte, which no text can hold"
     try:
         line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: byte 0x{line[error.start]:02x} in column {error.start + 1} of the line"
+    except UnicodeDecodeError:
+        return "bytes that are not UTF-8"
     return None
 
 

@@ -7,32 +7,42 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.diagnosis import refuse_unreadable
+from musicrec.sources.diagnosis import refuse_json, refuse_no_text
 from musicrec.sources.files import existing_file
 from musicrec.sources.fingerprints import fingerprint
 from musicrec.sources.listens import listen_batches
-from musicrec.sources.tokens import TOKENS, TokenLines, play_rows, token_lines
+from musicrec.sources.rows import Rows
+from musicrec.sources.tokens import PLAYS, WordLines, word_lines
 
 
 class SequencesSource:
-    """One listener (or session) a line; ``configs/data/sequences.yaml`` documents the arguments."""
+    """One listener or session a line; ``configs/data/sequences.yaml`` documents the arguments."""
 
     name = "sequences"
     timed = False
 
     def __init__(self, path: str | Path, user: Literal["first", "line"] = "first") -> None:
         if user not in ("first", "line"):
-            raise ConfigError(f"data.user={user} is not possible for sequences; choose first | line")
+            raise ConfigError(f"data.user={user} is not possible for sequences: first | line")
         self._path = Path(path)
         self._user = user
 
     def batches(self) -> Iterator[ListenBatch]:
         path = existing_file(self._path)
-        refuse_unreadable(path)
-        ...
+        refuse_no_text(path)
+        refuse_json(path)
+        return listen_batches(self._rows(path), PLAYS, str(path))
+
+    def _rows(self, path: Path) -> Iterator[Rows]:
+        place = 0
+        for lines in word_lines(path):
+            rows = _plays(lines, place, with_user=self._user == "first")
+            place += len(rows.lines)
+            yield rows
 
     def total_bytes(self) -> int:
         return existing_file(self._path).stat().st_size
@@ -42,3 +52,21 @@ class SequencesSource:
 
     def describe(self) -> str:
         return str(self._path)
+
+
+def _plays(lines: WordLines, place: int, with_user: bool) -> Rows:
+    """Every word as a play, save the first of each line where it is the user."""
+    items = lines.counts.copy()
+    words = lines.words
+    if with_user:
+        lines.refuse(lines.counts == 1, "a user without an item")
+        is_item = np.ones(len(words), dtype=bool)
+        is_item[lines.starts[lines.counts > 0]] = False
+        words = words.filter(pa.array(is_item))
+        items[items > 0] -= 1
+    line = np.repeat(np.arange(len(items)), items)
+    if with_user:
+        user = lines.words.take(pa.array(lines.starts[line]))
+    else:
+        user = pa.array(lines.lines[line]).cast(pa.string())
+    return lines.plays(user, words, line, place)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.delimited import delimited_rows
-from musicrec.sources.diagnosis import refuse_unreadable
-from musicrec.sources.dialect import guess_dialect
-from musicrec.sources.files import existing_file
+from musicrec.sources.columns import Unit, check_unit
 from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import ListenColumns, Reading, Unit, listen_batches
+from musicrec.sources.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.parts import Part, in_sequence
+from musicrec.sources.tabular import TableFile
 from musicrec.sources.times import check_time_format
+from musicrec.sources.tracks import TrackFile
 
 
 class TableSource:
-    """Plays as rows of a table; ``configs/data/table.yaml`` says what each argument chooses."""
+    """Plays as rows of a table; ``configs/data/table.yaml`` documents the arguments."""
 
     name = "table"
 
@@ -29,35 +30,75 @@ class TableSource:
         time: str = "iso",
         played_unit: Unit = "ms",
         duration_unit: Unit = "ms",
-        user: str | None = None,
+        user: str | int | None = None,
         separator: str | None = None,
         header: bool = True,
+        quoting: bool = True,
+        encoding: str = "utf-8",
+        tracks: TrackFile | None = None,
     ) -> None:
-        self._path = Path(path)
+        check_unit("data.played_unit", played_unit)
+        check_unit("data.duration_unit", duration_unit)
         self._reading = Reading(
             columns=columns,
             time=check_time_format(time),
             played_unit=played_unit,
             duration_unit=duration_unit,
-            user=user,
+            user=None if user is None else str(user),
         )
-        self._separator = separator
-        self._header = header
+        _check_mapping(self._reading)
+        self._table = TableFile(Path(path), separator, header, quoting, encoding)
+        self._tracks = tracks if tracks is not None and tracks.given else None
         self.timed = time != "order"
 
     def batches(self) -> Iterator[ListenBatch]:
-        path = existing_file(self._path)
-        refuse_unreadable(path)
-        types = self._reading.columns.text_types()
-        dialect = guess_dialect(path, list(types), self._separator, self._header)
-        yield from listen_batches(delimited_rows(path, dialect, types), self._reading, str(path))
+        plays = listen_batches(
+            self._table.rows(self._reading.columns.text_types()),
+            self._reading,
+            str(self._table.path),
+        )
+        if self._tracks is None:
+            yield from plays
+            return
+        # A bad track file is found now, not after the plays have been stored.
+        about = self._tracks.batches()
+        tracks: Part = (str(self._tracks.table.path), chain([next(about)], about))
+        yield from in_sequence([(None, plays), tracks])
 
     def total_bytes(self) -> int:
-        return existing_file(self._path).stat().st_size
+        return sum(file.stat().st_size for file in self._files())
 
     def fingerprint(self) -> str:
-        settings = {**asdict(self._reading), "separator": self._separator, "header": self._header}
-        return fingerprint(self.name, [existing_file(self._path)], settings)
+        settings = {
+            "reading": asdict(self._reading),
+            "table": self._table.settings(),
+            "tracks": self._tracks and self._tracks.settings(),
+        }
+        return fingerprint(self.name, self._files(), settings)
 
     def describe(self) -> str:
-        return str(self._path)
+        return str(self._table.path)
+
+    def _files(self) -> list[Path]:
+        tracks = [] if self._tracks is None else [self._tracks.table.existing()]
+        return [self._table.existing(), *tracks]
+
+
+def _check_mapping(reading: Reading) -> None:
+    """ConfigError for a mapping that can give no listen."""
+    mapping = reading.columns.mapping()
+    if "user" not in mapping and reading.user is None:
+        raise ConfigError(
+            "data.columns.user is not set: name the column of listeners, or data.user=NAME "
+            "where one person made every row"
+        )
+    if "item" not in mapping and not {"artist", "title"} <= mapping.keys():
+        raise ConfigError(
+            "data.columns.item is not set: name the column of track ids, or both "
+            "data.columns.artist and data.columns.title"
+        )
+    if "time" not in mapping and reading.time != "order":
+        raise ConfigError(
+            "data.columns.time is not set: name the column of times, or data.time=order where "
+            "the order of the lines is all that is known"
+        )

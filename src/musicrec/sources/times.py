@@ -26,7 +26,8 @@ TIME_FORMATS = ("unix_s", "unix_ms", "unix_us", "iso", "order")
 # Beyond the year 200,000 a count is a mistake; kept below int64's end to stay comparable.
 _FARTHEST = 2**62
 
-_ZONED = r"(?:[zZ]|\d\s?[+-]\d{2}(?::?\d{2})?)$"
+# After a time of day only: a date ends in "-16" too.
+_ZONED = r"(?:Z|:\d{2}(?:\.\d+)?[+-]\d{2}(?::?\d{2})?)$"
 
 
 def latest_time() -> int:
@@ -85,7 +86,8 @@ def _iso(text: pa.Array) -> pa.Array:
             return text.cast(pa.timestamp("us", zone)).cast(pa.timestamp("us"))
         except pa.ArrowInvalid:
             continue
-    text = pc.replace_substring_regex(text, r"\s*(?:UTC|GMT)$", "Z")
+    text = pc.replace_substring_regex(text, r"\s*(?:UTC|GMT|z)$", "Z")
+    text = pc.replace_substring_regex(text, r"\s+([+-]\d{2}:?\d{2})$", r"\1")
     text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
     zoned = pc.match_substring_regex(text, _ZONED)
     aware = cast_or_null(pc.if_else(zoned, text, None), pa.timestamp("us", "UTC"))

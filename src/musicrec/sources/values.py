@@ -98,10 +98,13 @@ class Texts:
 
     def kept(self, rows: Mask) -> Texts:
         """The rows of the mask, with no value left that none of them uses."""
-        used, codes = np.unique(self.codes[rows], return_inverse=True)
-        if len(used) and used[0] < 0:
-            used, codes = used[1:], codes - 1
-        return Texts(codes.astype(np.int32), self.values.take(pa.array(used)))
+        codes = self.codes[rows]
+        used = np.zeros(len(self.values) + 1, dtype=bool)
+        used[codes] = True
+        used[-1] = False  # where the code -1 of a missing value points
+        place = np.cumsum(used, dtype=np.int32) - 1
+        place[-1] = -1
+        return Texts(place[codes], self.values.filter(pa.array(used[:-1])))
 
     def as_ids(self) -> pa.DictionaryArray:
         """The column as ``schema.ID``; no row may be missing."""

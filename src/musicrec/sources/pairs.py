@@ -1,0 +1,51 @@
+"""Pair lists as papers ship them: ``user item`` a line, each user's pairs oldest first, untimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from musicrec.interactions.schema import ListenBatch
+from musicrec.sources.diagnosis import refuse_json, refuse_no_text
+from musicrec.sources.files import existing_file
+from musicrec.sources.fingerprints import fingerprint
+from musicrec.sources.listens import listen_batches
+from musicrec.sources.rows import Rows
+from musicrec.sources.tokens import PLAYS, word_lines
+
+
+class PairsSource:
+    """One play a line, without a time; lines of different users may be mixed."""
+
+    name = "pairs"
+    timed = False
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def batches(self) -> Iterator[ListenBatch]:
+        path = existing_file(self._path)
+        refuse_no_text(path)
+        refuse_json(path)
+        return listen_batches(self._rows(path), PLAYS, str(path))
+
+    def _rows(self, path: Path) -> Iterator[Rows]:
+        place = 0
+        for lines in word_lines(path):
+            lines.refuse(lines.counts != 2, "{} words instead of a user and an item")
+            line = np.flatnonzero(lines.counts == 2)
+            user, item = (lines.words.take(pa.array(lines.starts[line] + i)) for i in (0, 1))
+            yield lines.plays(user, item, line, place)
+            place += len(line)
+
+    def total_bytes(self) -> int:
+        return existing_file(self._path).stat().st_size
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.name, [existing_file(self._path)], {})
+
+    def describe(self) -> str:
+        return str(self._path)
