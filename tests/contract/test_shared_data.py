@@ -13,12 +13,12 @@ import pytest
 from musicrec.interactions.schema import AUDIO_FEATURES, ListenBatch
 from musicrec.interactions.source import Source
 from musicrec.sources.listenbrainz import ListenBrainzSource
-from musicrec.sources.listens import ListenColumns
 from musicrec.sources.movielens import MovieLensSource
 from musicrec.sources.pairs import PairsSource
+from musicrec.sources.reading.listens import ListenColumns
+from musicrec.sources.reading.tracks import TrackColumns, TrackFile
 from musicrec.sources.sequences import SequencesSource
 from musicrec.sources.table import TableSource
-from musicrec.sources.tracks import TrackColumns, TrackFile
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import pytest
 from musicrec.errors import DataError
 from musicrec.interactions.schema import LISTEN, REJECT, TRACK, ListenBatch
 from musicrec.interactions.source import Source
-from musicrec.sources import arrays, files, parquet
 from musicrec.sources.lastfm1k import LastFM1KSource
 from musicrec.sources.listenbrainz import ListenBrainzSource
-from musicrec.sources.listens import ListenColumns
 from musicrec.sources.movielens import MovieLensSource
 from musicrec.sources.pairs import PairsSource
+from musicrec.sources.reading import arrays, files, parquet
+from musicrec.sources.reading.listens import ListenColumns
 from musicrec.sources.sequences import SequencesSource
 from musicrec.sources.spotify import SpotifySource
 from musicrec.sources.table import TableSource

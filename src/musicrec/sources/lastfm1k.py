@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.delimited import delimited_rows
-from musicrec.sources.diagnosis import refuse_json, refuse_no_text
-from musicrec.sources.dialect import Dialect
-from musicrec.sources.files import existing_file
-from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.reading.delimited import delimited_rows
+from musicrec.sources.reading.diagnosis import refuse_json, refuse_no_text
+from musicrec.sources.reading.dialect import Dialect
+from musicrec.sources.reading.files import existing_file
+from musicrec.sources.reading.fingerprints import fingerprint
+from musicrec.sources.reading.listens import ListenColumns, Reading, listen_batches
 
 _DIALECT = Dialect(
     separator="\t",

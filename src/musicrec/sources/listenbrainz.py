@@ -20,16 +20,16 @@ import numpy as np
 import pyarrow as pa
 
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.alternatives import first_of_each
-from musicrec.sources.columns import LARGEST_MS
-from musicrec.sources.exports import everything_inside, export_files
-from musicrec.sources.files import Stored, open_stored, stored_size
-from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import ListenColumns, Reading, listen_batches
-from musicrec.sources.objects import first_objects, object_rows, types_of
-from musicrec.sources.parts import in_sequence
-from musicrec.sources.rows import Rows
-from musicrec.sources.values import numbers
+from musicrec.sources.reading.alternatives import first_of_each
+from musicrec.sources.reading.columns import LARGEST_MS
+from musicrec.sources.reading.exports import everything_inside, export_files
+from musicrec.sources.reading.files import Stored, open_stored, stored_size
+from musicrec.sources.reading.fingerprints import fingerprint
+from musicrec.sources.reading.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.reading.objects import first_objects, object_rows, types_of
+from musicrec.sources.reading.parts import in_sequence
+from musicrec.sources.reading.rows import Rows
+from musicrec.sources.reading.values import numbers
 
 #: Listens inside a dump or an export; feedback and pinned recordings lie beside them.
 FILES = ("[0-9]*.jsonl", "*.listens", "*listens*.jsonl", "*listens*.json")

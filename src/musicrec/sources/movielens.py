@@ -13,12 +13,12 @@ from typing import Any
 
 from musicrec.errors import ConfigError, DataError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.diagnosis import refuse_no_text
-from musicrec.sources.exports import export_files
-from musicrec.sources.files import chunks, existing_file, head
-from musicrec.sources.listens import ListenColumns
+from musicrec.sources.reading.diagnosis import refuse_no_text
+from musicrec.sources.reading.exports import export_files
+from musicrec.sources.reading.files import chunks, existing_file, head
+from musicrec.sources.reading.listens import ListenColumns
+from musicrec.sources.reading.tracks import TrackColumns, TrackFile
 from musicrec.sources.table import TableSource
-from musicrec.sources.tracks import TrackColumns, TrackFile
 
 RATINGS = ("ratings.dat", "ratings.csv", "*.inter", "u.data")
 FILMS = ("movies.dat", "movies.csv", "movies.tsv")

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.diagnosis import refuse_json, refuse_no_text
-from musicrec.sources.files import existing_file
-from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import listen_batches
-from musicrec.sources.rows import Rows
-from musicrec.sources.tokens import PLAYS, WordLines, word_lines
+from musicrec.sources.reading.diagnosis import refuse_json, refuse_no_text
+from musicrec.sources.reading.files import existing_file
+from musicrec.sources.reading.fingerprints import fingerprint
+from musicrec.sources.reading.listens import listen_batches
+from musicrec.sources.reading.rows import Rows
+from musicrec.sources.reading.tokens import PLAYS, WordLines, word_lines
 
 
 class SequencesSource:

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.alternatives import first_of_each
-from musicrec.sources.exports import export_files
-from musicrec.sources.files import Stored, stored_size
-from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import ListenColumns, Reading, listen_batches
-from musicrec.sources.objects import first_objects, object_rows, types_of
-from musicrec.sources.parts import in_sequence
-from musicrec.sources.rows import Rows
-from musicrec.sources.values import Texts
+from musicrec.sources.reading.alternatives import first_of_each
+from musicrec.sources.reading.exports import export_files
+from musicrec.sources.reading.files import Stored, stored_size
+from musicrec.sources.reading.fingerprints import fingerprint
+from musicrec.sources.reading.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.reading.objects import first_objects, object_rows, types_of
+from musicrec.sources.reading.parts import in_sequence
+from musicrec.sources.reading.rows import Rows
+from musicrec.sources.reading.values import Texts
 
 EXTENDED = ("Streaming_History_Audio_*.json", "endsong_*.json")
 ACCOUNT_DATA = ("StreamingHistory[0-9]*.json", "StreamingHistory_music_*.json")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.columns import Unit, check_unit
-from musicrec.sources.fingerprints import fingerprint
-from musicrec.sources.listens import ListenColumns, Reading, listen_batches
-from musicrec.sources.parts import Part, in_sequence
-from musicrec.sources.tabular import TableFile
-from musicrec.sources.times import check_time_format
-from musicrec.sources.tracks import TrackFile
+from musicrec.sources.reading.columns import Unit, check_unit
+from musicrec.sources.reading.fingerprints import fingerprint
+from musicrec.sources.reading.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.reading.parts import Part, in_sequence
+from musicrec.sources.reading.tabular import TableFile
+from musicrec.sources.reading.times import check_time_format
+from musicrec.sources.reading.tracks import TrackFile
 
 
 class TableSource:

@@ -12,9 +12,9 @@ import pytest
 
 from musicrec.errors import ConfigError, DataError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.listens import ListenColumns
+from musicrec.sources.reading.listens import ListenColumns
+from musicrec.sources.reading.tracks import TrackColumns, TrackFile
 from musicrec.sources.table import TableSource
-from musicrec.sources.tracks import TrackColumns, TrackFile
 
 PLAIN = ListenColumns(user="user", item="song", time="ts")
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from musicrec.errors import DataError
 from musicrec.interactions.schema import ID, LISTEN, ListenBatch
-from musicrec.sources.columns import CheckedColumns, Unit
-from musicrec.sources.diagnosis import judge_first_rows, judge_times
-from musicrec.sources.rows import Broken, Fault, Refusals, Rows, reject_table
-from musicrec.sources.times import SECOND, Micros, latest_time
-from musicrec.sources.tracks import track_table
+from musicrec.sources.reading.columns import CheckedColumns, Unit
+from musicrec.sources.reading.diagnosis import judge_first_rows, judge_times
+from musicrec.sources.reading.rows import Broken, Fault, Refusals, Rows, reject_table
+from musicrec.sources.reading.times import SECOND, Micros, latest_time
+from musicrec.sources.reading.tracks import track_table
 
 
 @dataclass(frozen=True, kw_only=True)

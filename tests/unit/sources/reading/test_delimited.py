@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musicrec.errors import ConfigError, DataError
-from musicrec.sources import files
-from musicrec.sources.delimited import LONGEST_RECORD_LINES, delimited_rows
-from musicrec.sources.dialect import Dialect, guess_dialect
+from musicrec.sources.reading import files
+from musicrec.sources.reading.delimited import LONGEST_RECORD_LINES, delimited_rows
+from musicrec.sources.reading.dialect import Dialect, guess_dialect
 
 NAMES = ("a", "b", "c")
 TYPES = dict.fromkeys(NAMES, pa.string())
@@ -101,7 +101,7 @@ def test_another_encoding_is_read_when_named(path: Path) -> None:
 
 
 def test_an_encoding_whose_lines_cannot_be_cut_is_refused() -> None:
-    from musicrec.sources.tabular import TableFile
+    from musicrec.sources.reading.tabular import TableFile
 
     with pytest.raises(ConfigError, match="utf-16"):
         TableFile(Path("x.csv"), encoding="utf-16")

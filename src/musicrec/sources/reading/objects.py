@@ -17,9 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from musicrec.sources.arrays import Elements, array_elements, first_elements
-from musicrec.sources.files import Stored, Stretch, head, stretches
-from musicrec.sources.rows import Broken, Fault, Lines, Rows, readable, without_unreadable_lines
+from musicrec.sources.reading.arrays import Elements, array_elements, first_elements
+from musicrec.sources.reading.files import Stored, Stretch, head, stretches
+from musicrec.sources.reading.rows import (
+    Broken,
+    Fault,
+    Lines,
+    Rows,
+    readable,
+    without_unreadable_lines,
+)
 
 #: Pieces in which a stretch is tried again once pyarrow refused it as a whole.
 _PIECES = 32

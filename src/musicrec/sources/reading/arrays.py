@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from musicrec.errors import DataError
-from musicrec.sources.files import Stored, chunks
+from musicrec.sources.reading.files import Stored, chunks
 
 #: Elements handed over at a time.
 STRETCH_ELEMENTS = 50_000

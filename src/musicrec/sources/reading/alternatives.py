@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from musicrec.sources.rows import Rows
-from musicrec.sources.values import Texts
+from musicrec.sources.reading.rows import Rows
+from musicrec.sources.reading.values import Texts
 
 
 def first_of_each(rows: Rows, keys: Mapping[str, Sequence[str]]) -> Rows:

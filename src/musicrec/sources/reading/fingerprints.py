@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-from musicrec.sources.files import Stored, open_stored
+from musicrec.sources.reading.files import Stored, open_stored
 
 _READ_BYTES = 1 << 20
 

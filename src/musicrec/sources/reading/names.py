@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 
-from musicrec.sources.values import Texts
+from musicrec.sources.reading.values import Texts
 
 #: Between artist and title in a made id.
 JOIN = " :: "

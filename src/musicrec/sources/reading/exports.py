@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from musicrec.errors import DataError
-from musicrec.sources.files import Stored, ZipMember, existing_file, magic
+from musicrec.sources.reading.files import Stored, ZipMember, existing_file, magic
 
 _ZIP = b"PK\x03\x04"
 

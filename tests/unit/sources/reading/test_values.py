@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicrec.sources.names import made_track_ids, normalised
-from musicrec.sources.values import Texts, cast_or_null, numbers, truths
+from musicrec.sources.reading.names import made_track_ids, normalised
+from musicrec.sources.reading.values import Texts, cast_or_null, numbers, truths
 
 
 def test_text_is_trimmed_and_what_becomes_equal_is_one_value() -> None:

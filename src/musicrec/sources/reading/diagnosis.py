@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musicrec.errors import DataError
-from musicrec.sources.files import PARQUET, Stored, head, refuse_foreign
-from musicrec.sources.rows import Broken, Fault, Rows
-from musicrec.sources.times import latest_time, read_times
+from musicrec.sources.reading.files import PARQUET, Stored, head, refuse_foreign
+from musicrec.sources.reading.rows import Broken, Fault, Rows
+from musicrec.sources.reading.times import latest_time, read_times
 
 #: A file is judged on so many of its first rows.
 JUDGED_ROWS = 1_000

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicrec.errors import ConfigError
-from musicrec.sources.times import check_time_format, read_times
+from musicrec.sources.reading.times import check_time_format, read_times
 
 MOMENT = datetime(2014, 6, 16, 2, 1, 27, tzinfo=UTC)
 PARIS = timezone(timedelta(hours=2))

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musicrec.errors import ConfigError, nearest
-from musicrec.sources.rows import Mask
-from musicrec.sources.values import cast_or_null, numbers, plain
+from musicrec.sources.reading.rows import Mask
+from musicrec.sources.reading.values import cast_or_null, numbers, plain
 
 Micros = npt.NDArray[np.int64]
 

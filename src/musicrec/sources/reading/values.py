@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musicrec.interactions.schema import ID
-from musicrec.sources.rows import Mask
+from musicrec.sources.reading.rows import Mask
 
 Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]

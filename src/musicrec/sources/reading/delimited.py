@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from musicrec.sources.dialect import Dialect
-from musicrec.sources.files import num_lines, stretches
-from musicrec.sources.rows import (
+from musicrec.sources.reading.dialect import Dialect
+from musicrec.sources.reading.files import num_lines, stretches
+from musicrec.sources.reading.rows import (
     Broken,
     Fault,
     Lines,

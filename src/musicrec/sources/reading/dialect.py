@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from musicrec.errors import ConfigError, DataError, nearest
-from musicrec.sources.files import head
+from musicrec.sources.reading.files import head
 
 #: Separators that are tried where none is given, the likeliest first.
 SEPARATORS = (",", "\t", ";", "|", "::")

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from musicrec.errors import ConfigError, DataError
 from musicrec.interactions.schema import AUDIO_FEATURES, ID, LISTEN, TRACK, ListenBatch
-from musicrec.sources.columns import CheckedColumns, Unit, check_unit
-from musicrec.sources.diagnosis import judge_first_rows
-from musicrec.sources.rows import Broken, Refusals, Rows, reject_table
-from musicrec.sources.tabular import TableFile
-from musicrec.sources.values import Texts
+from musicrec.sources.reading.columns import CheckedColumns, Unit, check_unit
+from musicrec.sources.reading.diagnosis import judge_first_rows
+from musicrec.sources.reading.rows import Broken, Refusals, Rows, reject_table
+from musicrec.sources.reading.tabular import TableFile
+from musicrec.sources.reading.values import Texts
 
 #: Audio features that may leave 0..1; the rest may not.
 _UNBOUNDED = {"tempo", "loudness"}

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musicrec.errors import DataError
-from musicrec.sources import files
-from musicrec.sources.objects import first_objects, object_rows, types_of
+from musicrec.sources.reading import files
+from musicrec.sources.reading.objects import first_objects, object_rows, types_of
 
 WANTED = {"a": pa.string(), "b.c": pa.float64()}
 

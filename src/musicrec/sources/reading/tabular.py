@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from musicrec.errors import DataError, nearest
-from musicrec.sources.delimited import delimited_rows
-from musicrec.sources.diagnosis import looks_like_json, refuse_no_text
-from musicrec.sources.dialect import check_encoding, guess_dialect, missing_column
-from musicrec.sources.files import PARQUET, existing_file, head, magic
-from musicrec.sources.objects import first_objects, object_rows, types_of
-from musicrec.sources.parquet import parquet_rows
-from musicrec.sources.rows import Rows
+from musicrec.sources.reading.delimited import delimited_rows
+from musicrec.sources.reading.diagnosis import looks_like_json, refuse_no_text
+from musicrec.sources.reading.dialect import check_encoding, guess_dialect, missing_column
+from musicrec.sources.reading.files import PARQUET, existing_file, head, magic
+from musicrec.sources.reading.objects import first_objects, object_rows, types_of
+from musicrec.sources.reading.parquet import parquet_rows
+from musicrec.sources.reading.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from musicrec.sources.files import Stored, Stretch, num_lines, stretches
-from musicrec.sources.listens import ListenColumns, Reading
-from musicrec.sources.rows import Broken, Fault, Lines, Mask, Rows, readable
-from musicrec.sources.rows import without_unreadable_lines as checked
+from musicrec.sources.reading.files import Stored, Stretch, num_lines, stretches
+from musicrec.sources.reading.listens import ListenColumns, Reading
+from musicrec.sources.reading.rows import Broken, Fault, Lines, Mask, Rows, readable
+from musicrec.sources.reading.rows import without_unreadable_lines as checked
 
 #: How ``WordLines.plays`` are to be read.
 PLAYS = Reading(columns=ListenColumns(user="user", item="item", time="place"), time="order")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from musicrec.errors import DataError
-from musicrec.sources import files
-from musicrec.sources.diagnosis import refuse_no_text
-from musicrec.sources.exports import export_files
-from musicrec.sources.files import chunks, existing_file, stretches
+from musicrec.sources.reading import files
+from musicrec.sources.reading.diagnosis import refuse_no_text
+from musicrec.sources.reading.exports import export_files
+from musicrec.sources.reading.files import chunks, existing_file, stretches
 
 
 def numbers(path: Path) -> list[str]:

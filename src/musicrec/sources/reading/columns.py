@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musicrec.errors import ConfigError
-from musicrec.sources.names import made_track_ids
-from musicrec.sources.rows import Fault, Mask, Refusals, Rows
-from musicrec.sources.times import Micros, read_times
-from musicrec.sources.values import Floats, Texts, numbers, truths
+from musicrec.sources.reading.names import made_track_ids
+from musicrec.sources.reading.rows import Fault, Mask, Refusals, Rows
+from musicrec.sources.reading.times import Micros, read_times
+from musicrec.sources.reading.values import Floats, Texts, numbers, truths
 
 Unit = Literal["ms", "s"]
 MILLISECONDS = {"ms": 1, "s": 1_000}

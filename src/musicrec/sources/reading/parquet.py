@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musicrec.errors import DataError
-from musicrec.sources.dialect import missing_column
-from musicrec.sources.files import STRETCH_LINES
-from musicrec.sources.rows import RAW_CHARACTERS, Rows
+from musicrec.sources.reading.dialect import missing_column
+from musicrec.sources.reading.files import STRETCH_LINES
+from musicrec.sources.reading.rows import RAW_CHARACTERS, Rows
 
 
 def parquet_rows(path: Path, wanted: list[str]) -> Iterator[Rows]:
