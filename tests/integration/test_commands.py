@@ -49,7 +49,16 @@ def done(process: subprocess.Popen[str]) -> str:
 def trained(postgres, tmp_path_factory) -> tuple[Path, str]:
     """A run's folder and what it said; the older flags set what they set."""
     folder = tmp_path_factory.mktemp("train")
-    flags = "--epochs 2 --batch-size 32 --max-seq-len 20 --output elsewhere.pt".split()
+    flags = [
+        "--epochs",
+        "2",
+        "--batch-size",
+        "32",
+        "--max-seq-len",
+        "20",
+        "--output",
+        "elsewhere.pt",
+    ]
     out = done(command("train_transformer", *FAST, *flags, f"hydra.run.dir={folder}", cwd=folder))
     return folder, out
 
@@ -73,7 +82,8 @@ def test_the_metrics_stand_beside_the_baselines_with_their_protocol(trained):
         for metric in ("ndcg_10", "hit_rate_20", "repeat/ndcg_10", "explore/ndcg_10", "mrr"):
             assert 0 <= metrics[f"test/{who}{metric}"] <= 1
     assert metrics["test/oracle/ndcg_10"] > metrics["test/markov/ndcg_10"]
-    assert {"val/ndcg_10", "train/seconds", "train/tokens_per_second", "peak_rss_mb"} <= set(metrics)
+    assert {"val/ndcg_10", "train/seconds", "train/tokens_per_second"} <= set(metrics)
+    assert metrics["peak_rss_mb"] > 100
     protocol = metrics["protocol"]
     assert protocol["split"] == "leave_one_out"
     assert protocol["seen"] == "keep"
@@ -202,7 +212,7 @@ def test_no_password_reaches_anything_a_run_writes(postgres, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "environment", "said"),
     [
-        ("train_transformer", ["modle=small"], {}, "unknown setting 'modle' (did you mean 'model'?)"),
+        ("train_transformer", ["modle=small"], {}, "'modle' (did you mean 'model'?)"),
         ("train_transformer", ["model.heads=3", *FAST], {}, "model.heads=3 does not divide"),
         ("train_transformer", ["data=postgres"], {}, "add dataset=NAME"),
         ("train_transformer", ["data=postgres", "dataset=nothing_here"], {}, "no dataset"),

@@ -38,9 +38,7 @@ PLAYS = [
 @pytest.fixture
 def listening(dataset):
     with dataset.engine.begin() as connection:
-        connection.execute(
-            insert(User), [{"user_key": k, "user_id": f"u{k}"} for k in (1, 2, 3)]
-        )
+        connection.execute(insert(User), [{"user_key": k, "user_id": f"u{k}"} for k in (1, 2, 3)])
         connection.execute(
             insert(Track),
             [{"track_key": k, "track_id": f"t{k}", "title": f"T{k}"} for k in (10, 20, 30, 40)],
@@ -146,5 +144,3 @@ def test_fewer_rows_than_counted_are_never_a_snapshot(listening, tmp_path, monke
     with pytest.raises(DatabaseError, match="gave 4 of 5 interactions; nothing was kept"):
         stream.snapshot(listening, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager.dbapi import Cursor
 
+from musicrec.sources.indexing import indexes_afterwards
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -65,9 +67,11 @@ class KeyMap:
         if len(ids) == 0:
             return keys
         rows = pa.table({f"{self.kind}_key": keys, f"{self.kind}_id": ids})
-        for name in columns.column_names if columns is not None else ():
-            rows = rows.append_column(name, columns[name])
-        cursor.adbc_ingest(f"{self.kind}s", rows, mode="append")
+        if columns is not None:
+            for name, column in zip(columns.column_names, columns.columns, strict=True):
+                rows = rows.append_column(name, column)
+        with indexes_afterwards(cursor, f"{self.kind}s"):
+            cursor.adbc_ingest(f"{self.kind}s", rows, mode="append")
         cursor.execute(
             "SELECT setval(pg_get_serial_sequence($1, $2)::regclass, $3)",
             parameters=(f"{self.kind}s", f"{self.kind}_key", int(keys[-1])),

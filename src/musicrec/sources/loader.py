@@ -31,8 +31,8 @@ from musicrec.sources.chunk import Chunk
 from musicrec.sources.ledger import Ledger
 from musicrec.sources.storage import Storage, Stored
 
-#: Rows (listens, rejects and track metadata) of one transaction. About 0.4 GB at its peak.
-CHUNK_ROWS = 1_500_000
+#: Rows (listens, rejects and track metadata) of one transaction; two chunks are held at a time.
+CHUNK_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def import_source(
 
 
 def _failure(dataset: Dataset, error: AdbcError | OSError | sqlalchemy.exc.DBAPIError) -> str:
+    # SQLAlchemy wraps psycopg's error in the statement and a link.
+    error = getattr(error, "orig", None) or error
     state = getattr(error, "sqlstate", None) or ""
     if state and not state.startswith(("08", "57")):
         reason = " ".join(str(error).split())

@@ -78,6 +78,8 @@ class Moments:
 
     def find(self, user_key: Ints, occurred_at: Ints) -> Ints:
         """The moment of each (user, time), -1 where the chunk has no such moment."""
+        if len(self) == 0:
+            return np.full(len(user_key), -1)
         wanted = _pair(user_key, occurred_at)
         moment = np.searchsorted(self._pair, wanted)
         moment[moment == len(self._pair)] = 0

@@ -11,6 +11,7 @@ from adbc_driver_manager.dbapi import Cursor
 
 from musicrec.sources import metadata
 from musicrec.sources.chunk import Chunk
+from musicrec.sources.indexing import indexes_afterwards
 from musicrec.sources.keys import Ints, KeyMap
 from musicrec.sources.moments import LAST_TIE, Moments, Placement, StoredListens, place
 
@@ -105,13 +106,21 @@ class Storage:
         }
         for name in ("occurred_at", "ms_played", "skipped", "device"):
             columns[name] = listens[name].combine_chunks().take(pa.array(rows))
-        cursor.adbc_ingest("interactions", pa.table(columns), mode="append")
+        with indexes_afterwards(cursor, "interactions"):
+            cursor.adbc_ingest("interactions", pa.table(columns), mode="append")
 
     def _append_rejects(self, cursor: Cursor, rejected: pa.Table) -> None:
         if len(rejected) == 0:
             return
         cursor.execute("CREATE TEMP TABLE rejects (LIKE rejected_rows) ON COMMIT DROP")
-        rows = rejected.append_column("source", pa.repeat(self._fingerprint, len(rejected)))
+        rows = pa.table(
+            {
+                "source": pa.repeat(self._fingerprint, len(rejected)),
+                "line": rejected["line"],
+                "reason": rejected["reason"],
+                "raw": metadata.without_nul(rejected["raw"]),
+            }
+        )
         cursor.adbc_ingest("rejects", rows, mode="append", temporary=True)
         cursor.execute(
             "INSERT INTO rejected_rows (source, line, reason, raw) "

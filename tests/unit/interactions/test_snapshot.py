@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from snapshots import snapshot_of
 
 from musicrec.errors import DataError
 from musicrec.interactions.snapshot import Snapshot, replaced_when_whole
+from snapshots import snapshot_of
 
 HISTORIES = [[1, 2, 1], [3, 2]]
 

@@ -47,7 +47,7 @@ def test_unknown_ids_are_named_and_change_nothing(recommender):
 
 
 def test_a_history_without_one_known_id_is_an_error(recommender):
-    with pytest.raises(DataError, match="none of the 2 tracks .* 'new'"):
+    with pytest.raises(DataError, match=r"none of the 2 tracks .* 'new'"):
         recommender.recommend(["new", "newer"])
 
 

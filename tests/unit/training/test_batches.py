@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -53,7 +55,7 @@ def test_an_epoch_asks_for_every_transition_exactly_once(lengths, max_length, ba
     offsets = data.sequences.offsets
     expected = [
         (place + 1, place + 2)
-        for start, end in zip(offsets, offsets[1:])
+        for start, end in pairwise(offsets)
         for place in range(start, end - 1)
     ]
     assert sorted(transitions(epoch(data))) == expected

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
-from snapshots import cycles, snapshot_of
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.split import leave_one_out
@@ -18,6 +17,7 @@ from musicrec.training.checkpoints import AtomicCheckpointIO, resume_path
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.judgement import judge_model
 from musicrec.training.module import NextItemModule
+from snapshots import cycles, snapshot_of
 
 CATALOGUE = 40
 

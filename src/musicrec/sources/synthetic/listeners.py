@@ -6,30 +6,32 @@ there are. All weights are integers; see ``tracks`` for why.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
 from musicrec.sources.synthetic.styles import MOODS
-from musicrec.sources.synthetic.tracks import Ints, Tracks
+from musicrec.sources.synthetic.tracks import Ints, Tracks, style_weights
 
 
 class Way(IntEnum):
     """How a session chooses its next track."""
 
     ALBUM = 0  # an album in its order
-    TURNS = 1  # two albums, taking turns
+    TURNS = 1  # two styles, taking turns
     ROTATION = 2  # the listener's own short list, round and round
     RADIO = 3  # hits of one style and mood, each once
     WANDER = 4  # from artist to similar artist
 
 
 #: How common each way is; a listener's own favourite way weighs ``FAVOURITE`` times as much.
-WAY_WEIGHTS = np.array([3, 5, 4, 6, 2])
+WAY_WEIGHTS = np.array([2, 20, 3, 9, 2])
 FAVOURITE = 6
 #: Weight of the tracks of an artist a listener loves, against 1 for the others.
-LOVED_ARTIST = 8
+LOVED_ARTIST = 4
+#: Weight of the three styles a listener is at home in.
 HOME_STYLES = np.array([6, 3, 2])
 DEVICES = ("phone", "desktop", "speaker", "car", "tv")
 DAYPARTS = 4
@@ -42,7 +44,7 @@ class Listener:
     Attributes:
         taste_at_first, taste_at_last: ``(styles,)`` weights on the world's first and last day;
             in between they fade over.
-        daypart_style: ``(dayparts,)`` the style asked for four times as often in that part of
+        daypart_style: ``(dayparts,)`` the style asked for more often in that part of
             the day.
         affinity: ``(artists,)`` weight of each artist.
         moods: ``(moods,)`` weights.
@@ -92,7 +94,7 @@ def pick_distinct(weights: Ints, draws: list[float]) -> list[int]:
 def make_listener(rng: np.random.Generator, tracks: Tracks, days: int) -> Listener:
     """One listener; the order of draws is frozen."""
     num_styles = int(tracks.style_of_artist.max()) + 1
-    home = pick_distinct(24 // (2 + np.arange(num_styles)), rng.random(4).tolist())
+    home = pick_distinct(style_weights(num_styles), rng.random(4).tolist())
     drift, daypart, chances = rng.random(), rng.random(DAYPARTS), rng.random(8).tolist()
     early, late = home[:3], home[:3]
     if drift < 0.5:
@@ -100,7 +102,7 @@ def make_listener(rng: np.random.Generator, tracks: Tracks, days: int) -> Listen
     ways = WAY_WEIGHTS.copy()
     ways[pick(WAY_WEIGHTS, chances[0])] *= FAVOURITE
     first_day, last_day = _stay(chances[1], chances[2], days)
-    sessions = int(3 / (chances[3] + 0.04) ** 0.5) + 1
+    sessions = 1 + int(2.4 / math.sqrt(chances[3] + 0.04))
     return Listener(
         taste_at_first=_taste(early, num_styles),
         taste_at_last=_taste(late, num_styles),
@@ -108,7 +110,7 @@ def make_listener(rng: np.random.Generator, tracks: Tracks, days: int) -> Listen
         affinity=_affinity(rng, tracks, home),
         moods=1 + (rng.random(len(MOODS)) * 4).astype(np.int64),
         ways=ways,
-        whim=16 + int(chances[4] * 28),
+        whim=8 + int(chances[4] * 20),
         rotation_size=4 + int(chances[5] * 4),
         hours=_hours(rng),
         utc_offset=int(chances[6] * 12) - 5,
@@ -143,8 +145,9 @@ def _affinity(rng: np.random.Generator, tracks: Tracks, home: list[int]) -> Ints
 
 
 def _hours(rng: np.random.Generator) -> Ints:
-    """Sleep, a quiet day, and two peaks of the listener's own."""
-    hours = np.array([1] * 1 + [0] * 5 + [2] * 17 + [1] * 1, dtype=np.int64)
-    for peak in (6 + int(rng.random() * 8), 16 + int(rng.random() * 7)):
+    """``(24,)``: silent from one to six, a quiet day, and two peaks of the listener's own."""
+    hours = np.full(24, 2)
+    hours[1:6] = 0
+    for peak in (6 + int(rng.random() * 8), 16 + int(rng.random() * 6)):
         hours[peak : peak + 3] += 8
     return hours

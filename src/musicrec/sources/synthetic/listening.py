@@ -10,7 +10,6 @@ import numpy as np
 
 from musicrec.sources.synthetic.choice import Choice
 from musicrec.sources.synthetic.listeners import (
-    DAYPARTS,
     DEVICES,
     LOVED_ARTIST,
     Listener,
@@ -19,13 +18,15 @@ from musicrec.sources.synthetic.listeners import (
     pick_distinct,
 )
 from musicrec.sources.synthetic.styles import MOODS
-from musicrec.sources.synthetic.tracks import Ints, Tracks
+from musicrec.sources.synthetic.tracks import Ints, Tracks, style_weights
 
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, 3_600_000, 60_000
 #: At least so long between two sessions.
 PAUSE_MS = 40 * MINUTE_MS
+#: Morning from 5, day from 11, evening from 17, night from 22.
+DAYPART_OF_HOUR = np.array([3] * 5 + [0] * 6 + [1] * 6 + [2] * 5 + [3] * 2)
 #: The style asked for at this part of the day weighs so many times as much.
-DAYPART_STYLE = 4
+DAYPART_STYLE = 3
 #: Days after which the short list is renewed, and how many of its tracks.
 RENEWAL_DAYS, RENEWED = 10, 2
 #: Chance of a skip in thousandths: an artist the listener loves, a style at home, anything else.
@@ -41,7 +42,7 @@ class Session:
     hour: int
     length: int
     way: Way
-    style: int
+    styles: tuple[int, int]
     mood: int
     taste: Ints
 
@@ -78,16 +79,15 @@ class Listening:
         self._liked: list[int] = []
         self.diary = Diary()
 
-    def choices(self) -> Iterator[tuple[Ints, int]]:
-        """For every play in order: the weights it was drawn with, and the track."""
+    def choices(self) -> Iterator[tuple[Choice, int]]:
+        """For every play in order: the choice as it stood before, and the track drawn."""
         for planned, hour in self._calendar():
             session = self._session(planned, hour)
             choice = self._choice(session)
             heard = []
             for draw in self._rng.random(session.length).tolist():
-                weights = choice.weights()
-                track = pick(weights, draw)
-                yield weights, track
+                track = choice.draw(draw)
+                yield choice, track
                 choice.hear(track)
                 heard.append(track)
             self._write(session, np.array(heard))
@@ -111,20 +111,23 @@ class Listening:
         last_end = diary.start[-1] + diary.played[-1] + PAUSE_MS if diary.start else planned
         start = max(planned, last_end)
         day = min(max(start // DAY_MS, 0), len(self._popularity) - 1)
-        daypart = 0 if 5 <= hour < 11 else 1 if 11 <= hour < 17 else 2 if 17 <= hour < 22 else 3
+        daypart = int(DAYPART_OF_HOUR[hour])
         taste = self._taste(day)
-        draws = self._rng.random(5).tolist()
+        draws = self._rng.random(6).tolist()
         now = taste.copy()
         now[who.daypart_style[daypart]] *= DAYPART_STYLE
         weekend = (day + self._first_weekday) % 7 >= 5
         asked = np.array([m.hours[daypart] * (m.weekend if weekend else 1) for m in MOODS])
+        style = pick(now, draws[3])
+        others = style_weights(len(taste))
+        others[style] = 0
         return Session(
             start=start,
             day=day,
             hour=hour,
-            length=4 + int(draws[0] * draws[1] * 32),
+            length=8 + int(draws[0] * draws[1] * 48),
             way=Way(pick(who.ways, draws[2])),
-            style=pick(now, draws[3]),
+            styles=(style, pick(others, draws[5])),
             mood=pick(asked * who.moods, draws[4]),
             taste=taste,
         )
@@ -143,7 +146,7 @@ class Listening:
             self._popularity[session.day],
             session.taste * 8 // max(1, len(self._popularity) - 1),
             way=session.way,
-            style=session.style,
+            styles=session.styles,
             mood=session.mood,
             rotation=self._rotation,
         )
@@ -171,7 +174,8 @@ class Listening:
         played = np.minimum(duration, duration * heard // 1000)
         gap = 500 + (draws[2] * draws[2] * 8000).astype(np.int64)
         start = session.start + np.cumsum(played + gap) - played - gap
-        usual = self._listener.devices[9 <= session.hour < 18]
+        at_home, out = self._listener.devices
+        usual = out if 9 <= session.hour < 18 else at_home
         diary = self.diary
         diary.track += track.tolist()
         diary.start += start.tolist()
@@ -181,8 +185,8 @@ class Listening:
         self._liked = track[~skipped].tolist()
 
     def _skip_chance(self, session: Session, track: Ints) -> Ints:
+        """``(plays,)`` thousandths: the worse a track fits the listener's taste, the more."""
         who, tracks = self._listener, self._tracks
         loved = who.affinity[tracks.artist[track]] == LOVED_ARTIST
-        at_home = session.taste[tracks.style[track]] > 0
-        chance = np.where(at_home, SKIP_HOME, SKIP_FOREIGN)
-        return np.where(loved | np.isin(track, self._rotation), SKIP_LOVED, chance)
+        home = session.taste[tracks.style[track]] > 0
+        return np.where(loved, SKIP_LOVED, np.where(home, SKIP_HOME, SKIP_FOREIGN))

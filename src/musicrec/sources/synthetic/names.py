@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-ONSETS = tuple("b br d dr f fl g gl h j k kr l m n p pl r s sk sl st t th tr v vr w y z zh".split())
-VOWELS = tuple("a e i o u a e i o u ai ei ia io ou".split())
+# fmt: off
+ONSETS = (
+    "b", "br", "d", "dr", "f", "fl", "g", "gl", "h", "j", "k", "kr", "l", "m", "n", "p", "pl", "r",
+    "s", "sk", "sl", "st", "t", "th", "tr", "v", "vr", "w", "y", "z", "zh",
+)
+# fmt: on
+#: Plain vowels twice, so that they come twice as often as the others.
+VOWELS = (*"aeiou", *"aeiou", "ai", "ei", "ia", "io", "ou")
 CODAS = ("", "", "", "l", "m", "n", "r", "s", "th", "nd", "x")
 
 #: How a name is put together: syllables of each word.

@@ -20,11 +20,18 @@ from musicrec.sources.synthetic.styles import MOODS, STYLES
 Ints = NDArray[np.int64]
 
 #: A new release is played this many times as much for so many days.
-NEW_RELEASE_BOOST, NEW_RELEASE_DAYS = 4, 42
+NEW_RELEASE_BOOST, NEW_RELEASE_DAYS = 2, 42
 #: One album in so many comes out while the world is running.
 FRESH_ALBUMS = 6
+#: What ``Style.audio`` counts per unit of the table's column: thousandths if not said otherwise.
+AUDIO_UNITS = {"tempo": 1, "loudness": 10}
+#: A larger catalogue has more styles, until all are there; a listener needs five.
+FEWEST_STYLES = 5
+TRACKS_PER_STYLE = 125
+#: Popularity of a style's greatest hit; the places of artist, album and track divide it.
+FAME = 720_000
 #: Weight of a track that suits a mood badly, so-so, well.
-MOOD_FIT = np.array([1, 4, 16])
+MOOD_FIT = np.array([1, 2, 4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Tracks:
         popularity: ``(tracks,)`` long-tailed weight.
         released: ``(tracks,)`` day of release, counted from the world's first; negative before.
         mood_fit: ``(moods, tracks)`` weight in a session of that mood.
-        near: ``(artists, tracks)`` 1 where the track is by an artist similar to the row's.
+        near: ``(artists, artists)`` 1 where the column's artist is similar to the row's.
         style_of_artist: ``(artists,)`` index.
         duration: ``(tracks,)`` milliseconds.
         metadata: rows of ``TRACK``.
@@ -85,7 +92,7 @@ def make_tracks(rng: np.random.Generator, num_tracks: int, first_day: date, days
         popularity=popularity[shuffled],
         released=released[shuffled],
         mood_fit=_mood_fit(audio, style)[:, shuffled],
-        near=_similar_artists(rng, style_of_artist)[:, artist[shuffled]],
+        near=_similar_artists(rng, style_of_artist),
         style_of_artist=style_of_artist,
         duration=duration[shuffled],
         metadata=_metadata(rng, discography, audio, duration, first_day, shuffled),
@@ -94,20 +101,19 @@ def make_tracks(rng: np.random.Generator, num_tracks: int, first_day: date, days
 
 def _discography(rng: np.random.Generator, num_tracks: int, year: int, days: int) -> Ints:
     """Rows ``(style, artist, album, position, popularity, released)``, album after album."""
-    num_styles = min(len(STYLES), max(4, num_tracks // 100))
+    num_styles = min(len(STYLES), max(FEWEST_STYLES, num_tracks // TRACKS_PER_STYLE))
     rows: list[tuple[int, int, int, int, int, int]] = []
     artist = album = -1
     while len(rows) < num_tracks:
         artist += 1
-        style, fame = artist % num_styles, 7200 // (1 + artist // num_styles)
-        for _ in range(1 + int(rng.random() * 4)):
+        style, fame = artist % num_styles, FAME // (1 + artist // num_styles) ** 2
+        for nth in range(1, 2 + int(rng.random() * 4)):
             album += 1
             released = _release_day(rng, year - STYLES[style].first_year, days)
-            length = 7 + int(rng.random() * 6)
-            hits = np.argsort(rng.random(length), kind="stable").tolist()
+            places = np.argsort(rng.random(7 + int(rng.random() * 6)), kind="stable").tolist()
             rows += [
-                (style, artist, album, position, fame // (1 + hits[position]), released)
-                for position in range(length)
+                (style, artist, album, position, max(1, fame // (nth + nth * place) ** 2), released)
+                for position, place in enumerate(places)
             ]
     return np.array(rows[:num_tracks], dtype=np.int64)
 
@@ -116,15 +122,20 @@ def _release_day(rng: np.random.Generator, years_before: int, days: int) -> int:
     """A day of release: within the world's run for one album in ``FRESH_ALBUMS``, else before."""
     fresh, when = rng.random(2).tolist()
     if int(fresh * FRESH_ALBUMS) == 0:
-        return int(when * days)
+        return 1 + int(when * (days - 1))
     return -1 - int(when * years_before * 365)
+
+
+def style_weights(num_styles: int) -> Ints:
+    """``(styles,)``: how much the styles are loved, the first most."""
+    return 24 // (4 + np.arange(num_styles))
 
 
 def _opening(position: Ints, popularity: Ints, album: Ints) -> Ints:
     """A famous artist's album is begun more often; most begin with the first track."""
     fame = np.zeros(album[-1] + 1, dtype=np.int64)
     np.maximum.at(fame, album, popularity)
-    return fame[album] * np.where(position == 0, 24, 1)
+    return fame[album] * np.where(position == 0, 60, 1)
 
 
 def _audio(rng: np.random.Generator, style: Ints) -> tuple[Ints, Ints]:
@@ -211,23 +222,26 @@ def _metadata(
     namer = Namer(rng)
     artists: dict[int, str] = {}
     albums: dict[int, str] = {}
-    rows = []
+    columns: dict[str, list[object]] = {name: [] for name in TRACK.names}
     for row, (style, artist, album, _, _, released) in enumerate(discography.tolist()):
         released_on = first_day + timedelta(days=released)
-        rows.append(
-            {
-                "title": namer.name(TITLE_SHAPES),
-                "artist": artists.setdefault(artist, "") or namer.name(ARTIST_SHAPES),
-                "album": albums.setdefault(album, "") or namer.name(ALBUM_SHAPES),
-                "released_on": released_on,
-                "duration_ms": int(duration[row]),
-                "tags": _tags(rng, style, audio[row], released_on.year),
-            }
-        )
-        artists[artist], albums[album] = rows[-1]["artist"], rows[-1]["album"]
-    columns = {key: [rows[row][key] for row in shuffled] for key in rows[0]}
-    columns["track_id"] = [f"syn-{row:06d}" for row in range(len(rows))]
-    unit = {"tempo": 1, "loudness": 10}
+        if artist not in artists:
+            artists[artist] = namer.name(ARTIST_SHAPES)
+        if album not in albums:
+            albums[album] = namer.name(ALBUM_SHAPES)
+        columns["title"].append(namer.name(TITLE_SHAPES))
+        columns["artist"].append(artists[artist])
+        columns["album"].append(albums[album])
+        columns["released_on"].append(released_on)
+        columns["tags"].append(_tags(rng, style, audio[row], released_on.year))
+    columns["duration_ms"] = duration.tolist()
     for column, feature in enumerate(AUDIO_FEATURES):
-        columns[feature] = (audio[shuffled, column] / unit.get(feature, 1000)).astype(np.float32)
-    return pa.table({name: columns[name] for name in TRACK.names}, schema=TRACK)
+        columns[feature] = (audio[:, column] / AUDIO_UNITS.get(feature, 1000)).tolist()
+    rows = {name: [values[row] for row in shuffled] for name, values in columns.items() if values}
+    rows["track_id"] = [track_id(row) for row in range(len(shuffled))]
+    return pa.table({name: rows[name] for name in TRACK.names}, schema=TRACK)
+
+
+def track_id(row: int) -> str:
+    """The outside id of a row."""
+    return f"syn-{row:06d}"

@@ -14,15 +14,20 @@ from musicrec.errors import ConfigError, DataError
 from musicrec.interactions.schema import LISTEN, REJECT, TRACK, ListenBatch
 from musicrec.sources.synthetic.listeners import make_listener
 from musicrec.sources.synthetic.listening import Diary, Listening
-from musicrec.sources.synthetic.tracks import Ints, Tracks, make_tracks
+from musicrec.sources.synthetic.tracks import Ints, make_tracks, track_id
 
 #: Raised whenever the process changes: another version is another world.
 VERSION = 1
 FIRST_DAY = date(2024, 1, 1)
 #: A batch ends with the listener that fills it.
 BATCH_LISTENS = 100_000
-#: The least each size can be; more than a decade would run into the future.
-SMALLEST = {"seed": 0, "num_tracks": 100, "num_listeners": 1, "days": 14}
+#: What each setting can be at least and at most; more than two years could end in the future.
+BOUNDS = {
+    "seed": (0, 2**32 - 1),
+    "num_tracks": (100, 1_000_000),
+    "num_listeners": (1, 1_000_000),
+    "days": (14, 731),
+}
 
 
 class SyntheticWorld:
@@ -31,11 +36,11 @@ class SyntheticWorld:
     Args:
         seed: another seed is another world.
         num_tracks: size of the catalogue.
-        num_listeners: listener ``i`` is the same in a world of any number of listeners.
+        num_listeners: listener ``i`` is the same however many others there are.
         days: from 1 January 2024.
 
     Raises:
-        ConfigError: a size too small to make a world.
+        ConfigError: a setting outside ``BOUNDS``.
     """
 
     name = "synthetic"
@@ -46,18 +51,18 @@ class SyntheticWorld:
         *,
         seed: int = 7,
         num_tracks: int = 1500,
-        num_listeners: int = 2000,
+        num_listeners: int = 1500,
         days: int = 182,
     ) -> None:
         self.seed = seed
         self.num_tracks = num_tracks
         self.num_listeners = num_listeners
         self.days = days
-        for key, least in SMALLEST.items():
-            if getattr(self, key) < least:
+        for key, (least, most) in BOUNDS.items():
+            if not least <= getattr(self, key) <= most:
                 raise ConfigError(
-                    f"data.{key}={getattr(self, key)} is too small for a synthetic world:"
-                    f" set it to {least} or more"
+                    f"data.{key}={getattr(self, key)} makes no synthetic world:"
+                    f" set it between {least} and {most}"
                 )
         self._tracks = make_tracks(np.random.default_rng([seed, 1]), num_tracks, FIRST_DAY, days)
         self._popularity = np.stack([self._tracks.popularity_on(day) for day in range(days)])
@@ -65,7 +70,7 @@ class SyntheticWorld:
     @property
     def track_ids(self) -> list[str]:
         """The catalogue, in the order of ``next_track_distribution``."""
-        return [_track_id(row) for row in range(self.num_tracks)]
+        return [track_id(row) for row in range(self.num_tracks)]
 
     def batches(self) -> Iterator[ListenBatch]:
         """Listener after listener; the whole catalogue comes with the first batch."""
@@ -107,13 +112,7 @@ class SyntheticWorld:
         One entry a play in time order; 1 is best, ties count against the track played, and the
         whole catalogue is ranked. No model can be expected to rank better.
         """
-        return {
-            _user_id(listener): np.array(
-                [np.count_nonzero(w >= w[track]) for w, track in self._life(listener).choices()],
-                dtype=np.int32,
-            )
-            for listener in range(self.num_listeners)
-        }
+        return {_user_id(listener): self._ranks(listener) for listener in range(self.num_listeners)}
 
     def next_track_distribution(self, user_id: str, position: int) -> NDArray[np.float64]:
         """``(tracks,)`` true probabilities of a listener's play number ``position``, from 0.
@@ -129,9 +128,9 @@ class SyntheticWorld:
 
     def next_track_weights(self, user_id: str, position: int) -> Ints:
         """As ``next_track_distribution``, as the exact integers the draw is made with."""
-        for play, (weights, _) in enumerate(self._life(self._listener_of(user_id)).choices()):
+        for play, (choice, _) in enumerate(self.listening(self._listener_of(user_id)).choices()):
             if play == position:
-                return weights.copy()
+                return choice.weights()
         raise DataError(f"{user_id} of {self.describe()} has no play number {position}")
 
     def _listener_of(self, user_id: str) -> int:
@@ -141,13 +140,21 @@ class SyntheticWorld:
             raise DataError(f"{self.describe()} has no listener {user_id!r}")
         return listener
 
-    def _life(self, listener: int) -> Listening:
+    def listening(self, listener: int) -> Listening:
+        """The life of listener number ``listener``, from the beginning."""
         rng = np.random.default_rng([self.seed, 0, listener])
         traits = make_listener(rng, self._tracks, self.days)
         return Listening(rng, self._tracks, self._popularity, traits, FIRST_DAY)
 
+    def _ranks(self, listener: int) -> NDArray[np.int32]:
+        ranks = []
+        for choice, track in self.listening(listener).choices():
+            weights = choice.weights()
+            ranks.append(np.count_nonzero(weights >= weights[track]))
+        return np.array(ranks, dtype=np.int32)
+
     def _diary(self, listener: int) -> Diary:
-        life = self._life(listener)
+        life = self.listening(listener)
         for _ in life.choices():
             pass
         return life.diary
@@ -155,10 +162,6 @@ class SyntheticWorld:
 
 def _user_id(listener: int) -> str:
     return f"listener-{listener:06d}"
-
-
-def _track_id(row: int) -> str:
-    return f"syn-{row:06d}"
 
 
 def _listens(users: list[str], diaries: list[Diary], lines_before: int) -> pa.Table:
@@ -173,7 +176,7 @@ def _listens(users: list[str], diaries: list[Diary], lines_before: int) -> pa.Ta
             np.repeat(np.arange(len(users), dtype=np.int32), plays), users
         ),
         "track_id": pa.DictionaryArray.from_arrays(
-            codes.astype(np.int32), [_track_id(row) for row in played]
+            codes.astype(np.int32), [track_id(row) for row in played]
         ),
         "occurred_at": pa.array(start, pa.timestamp("us", tz="UTC")),
         "ms_played": np.concatenate([d.played for d in diaries]).astype(np.int32),
