@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_recommend_needs_no_database_for_a_history(trained, tmp_path):
 
 
 def test_a_sweep_trains_every_combination_and_reports_the_best(postgres, tmp_path):
-    done(
+    out = done(
         command(
             "train_transformer",
             "-m",
@@ -163,6 +164,10 @@ def test_a_sweep_trains_every_combination_and_reports_the_best(postgres, tmp_pat
     assert len(runs) == 4
     dims = [Recommender.load(run.parent / "model.pt").bundle.architecture["dim"] for run in runs]
     assert dims == [32, 32, 64, 64]
+    reached = [json.loads(run.read_text())["val/ndcg_10"] for run in runs]
+    table = out[out.index("4 runs, by val/ndcg_10") :]
+    shown = [float(value) for value in re.findall(r"│ (0\.\d{4}) ", table)]
+    assert shown == sorted((round(value, 4) for value in reached), reverse=True)
 
 
 LONGER = (*FAST, "batch_size=4", "trainer.max_epochs=3", "checkpoint_every_steps=3", "refit=true")
