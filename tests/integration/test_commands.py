@@ -193,6 +193,21 @@ def test_a_training_killed_in_the_middle_ends_with_the_same_model(postgres, tmp_
         assert torch.equal(weight, weights(cut / "model.pt")[name]), name
 
 
+def test_an_interrupted_training_says_how_to_go_on(postgres, tmp_path):
+    run = tmp_path / "run"
+    settings = (*FAST, "trainer.max_epochs=500", "patience=500", f"hydra.run.dir={run}")
+    process = command("train_transformer", *settings, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finished(process)
+    assert code == 130
+    assert err.strip().splitlines()[-1] == (
+        "interrupted: go on with the same command and ckpt_path=last hydra.run.dir=run"
+    )
+
+
 def test_no_password_reaches_anything_a_run_writes(postgres, tmp_path):
     if postgres is not None:
         pytest.skip("the server named by MUSICREC_TEST_DATABASE_URL has a password of its own")

@@ -88,6 +88,8 @@ def _quiet() -> None:
         logging.getLogger(logger).setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
+        ".*number of training batches.*is smaller than the logging interval.*",
+        ".*ended before the epoch ended and your dataloader is not resumable.*",
         ".*exists and is not empty.*",
         ".*Starting from v1.9.0.*",
         ".*isinstance.treespec.*",

@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -70,7 +70,7 @@ def import_with_bar(dataset: Dataset, source: Source, console: Console) -> Impor
     """Import under a progress bar with rows a second and the time left."""
     columns = (
         BarColumn(),
-        DownloadColumn(),
+        TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows"),
         _Rate("rows"),
     )

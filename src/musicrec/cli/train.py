@@ -129,9 +129,13 @@ def _trainer(config: DictConfig, folder: Path) -> Trainer:
 def _fit(
     trainer: Trainer, module: NextItemModule, data: ListeningDataModule, resume_from: Path | None
 ) -> None:
-    trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    except SystemExit:  # how Lightning ends after a Ctrl-C
+        folder = os.path.relpath(trainer.default_root_dir)
+        raise KeyboardInterrupt(
+            f"go on with the same command and ckpt_path=last hydra.run.dir={folder}"
+        ) from None
 
 
 def _restore_best(trainer: Trainer, module: NextItemModule) -> int:

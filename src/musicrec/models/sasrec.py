@@ -7,6 +7,9 @@ Departures from the paper, each on purpose:
   trained on.
 - *One normalisation per sub-layer, before it,* for queries, keys and values alike, and a last one
   after the blocks; the authors' code normalises the queries only.
+- *A linear output projection* before scoring. Input and output share their embeddings, so what the
+  residual stream still holds of the last item scores that very item high; the projection lets the
+  model tell "was played" from "comes next" (docs/LOG.md has the figures).
 - *Attention is ``scaled_dot_product_attention``*, its dropout included.
 - *The loss is a choice* (``musicrec.models.losses``), full cross-entropy by default; the paper's
   is binary cross-entropy with one negative.
@@ -66,6 +69,7 @@ class SASRec(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, dim)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -94,7 +98,7 @@ class SASRec(nn.Module):
         visible = attention_mask(items)
         for block in self.blocks:
             x = block(x, visible)
-        return self.norm(x)
+        return self.output(self.norm(x))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score of every item as the next one.

@@ -79,7 +79,7 @@ def plain_sasrec(model: SASRec, history: list[int]) -> torch.Tensor:
         x = x + project(f"{block}.attention_out", torch.stack(rows))
         hidden = relu(project(f"{block}.feed_forward.0", norm(f"{block}.feed_forward_norm", x)))
         x = x + project(f"{block}.feed_forward.3", hidden)
-    return norm("norm", x)
+    return project("output", norm("norm", x))
 
 
 def test_the_model_agrees_with_a_plain_reference(model, items):
