@@ -32,7 +32,7 @@ from musicrec.sources.ledger import Ledger
 from musicrec.sources.storage import Storage, Stored
 
 #: Rows (listens, rejects and track metadata) of one transaction; two chunks are held at a time.
-CHUNK_ROWS = 2_000_000
+CHUNK_ROWS = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,9 @@ class _Run:
                 self._ledger.check(cursor)
                 finished_before = self._ledger.is_finished(cursor)
             connection.commit()
+            if finished_before:
+                # Where all is known, reading is most of the work: small chunks overlap it better.
+                self._chunk_rows = max(1, self._chunk_rows // 4)
             with closing(self._chunks()) as chunks:
                 for chunk in chunks:
                     self._store(connection, chunk)
