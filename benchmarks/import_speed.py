@@ -12,7 +12,7 @@ Each round, on the server that ``DATABASE_URL`` names or else on an embedded one
 one right after the other, so a slow minute of the machine hits all three. An import's time holds
 everything from the first byte read to VACUUM; its peak memory is that of its process, less what
 the process held after its imports. The file is one of the generator below: as many users and
-tracks per row as the Last.fm-like world of ``facts/postgres.md``, in order of users or of time.
+tracks per row as in a Last.fm-like crawl, in order of users or of time.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_recommend_needs_no_database_for_a_history(trained, tmp_path):
             DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
         )
     )
-    assert "1 tracks are unknown to the model: no-such-track" in out
+    assert "unknown to the model and left out: 1 (no-such-track)" in out
     assert len(json.loads(answer.read_text())["tracks"]) == 10
 
 

@@ -284,6 +284,30 @@ def test_a_deleted_users_key_is_never_given_again(dataset):
     assert query(dataset, "SELECT user_id, user_key FROM users ORDER BY 1") == [("a", 1), ("c", 3)]
 
 
+def test_a_finished_import_of_unchanged_data_is_not_read_again(dataset):
+    history = History([("u", "a", 1), ("u", "a", 1), ("v", "b", 2)])
+    first = import_source(dataset, history)
+    history.batches = lambda: pytest.fail("read again")
+    again = import_source(dataset, history)
+    assert (again.rows_read, again.rows_known, again.rows_added) == (first.rows_read, 3, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM interactions", "DELETE FROM users", "UPDATE tracks SET title = NULL"],
+)
+def test_after_any_change_a_finished_import_is_verified(dataset, change):
+    history = History([("u", "a", 1), ("v", "b", 2)], tracks={1: [{"track_id": "a", "title": "A"}]})
+    import_source(dataset, history)
+    before = query(dataset, "SELECT * FROM interactions"), track(dataset, "a")["title"]
+    with dataset.engine.begin() as connection:
+        connection.execute(sqlalchemy.text(change))
+    import_source(dataset, history)
+    users = query(dataset, "SELECT count(*) FROM users")
+    assert len(query(dataset, "SELECT * FROM interactions")) >= len(before[0])
+    assert (track(dataset, "a")["title"], users) == (before[1], [(2,)])
+
+
 # What is said of tracks
 
 

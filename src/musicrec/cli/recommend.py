@@ -23,7 +23,7 @@ def recommend(config: DictConfig) -> None:
     console.print(report.recommendations_table(answer, f"next {whom}"))
     if answer.unknown:
         some = ", ".join(answer.unknown[:5]) + (", …" if len(answer.unknown) > 5 else "")
-        report.say(console, f"{len(answer.unknown)} tracks are unknown to the model: {some}")
+        report.say(console, f"unknown to the model and left out: {len(answer.unknown)} ({some})")
     if config.output is not None:
         Path(config.output).write_text(json.dumps(asdict(answer), indent=1, ensure_ascii=False))
 

@@ -64,7 +64,7 @@ def verdict(metrics: Mapping[str, Any], best_baseline: str) -> str:
         )
     else:
         sentence = f"SASRec and {against} cannot be told apart: {interval}."
-    if "test/gap_closed" in metrics:
+    if metrics.get("test/gap_closed", 0) > 0:
         sentence += f" It closes {metrics['test/gap_closed']:.0%} of the gap to the oracle."
     return sentence
 

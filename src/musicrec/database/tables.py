@@ -49,7 +49,7 @@ class DatasetInfo(Table):
 
 
 class DataChange(Table):
-    """One row for every statement that touched listens or tracks, written by a trigger.
+    """One row for every statement that touched listens, tracks or users, written by a trigger.
 
     Append-only and transactional: ``(count, max(change_id))`` as a snapshot sees them name the
     state of the data, whoever changed it, so a stale training snapshot is always noticed.
@@ -185,3 +185,6 @@ class Import(Table):
     rows_rejected: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="null while unfinished")
+    finished_state: Mapped[str | None] = mapped_column(
+        Text, comment="data_changes when last verified to its end: count and highest id"
+    )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from adbc_driver_manager.dbapi import Cursor
 
 from musicrec.database.engine import Dataset
 from musicrec.errors import DataError
 from musicrec.interactions.source import Source
+
+#: Names the state of the listens, tracks and users, whoever changed them (``data_changes``).
+_STATE = "SELECT count(*) || ':' || coalesce(max(change_id), 0) FROM data_changes"
+
+
+class Entry(NamedTuple):
+    """A finished import: its rows, and whether nothing at all has changed in the data since."""
+
+    listens: int
+    rejected: int
+    is_unchanged: bool
 
 
 class Ledger:
@@ -18,13 +31,25 @@ class Ledger:
         self._source = source
         self.fingerprint = source.fingerprint()
 
-    def is_finished(self, cursor: Cursor) -> bool:
-        """Whether this very source was once imported to its end."""
+    def entry(self, cursor: Cursor) -> Entry | None:
+        """What is noted of this very source, None if it was never imported to its end."""
         cursor.execute(
-            "SELECT FROM imports WHERE fingerprint = $1 AND finished_at IS NOT NULL",
+            "SELECT rows_added + rows_known, rows_rejected, "  # noqa: S608  a constant goes in
+            f"finished_state IS NOT DISTINCT FROM ({_STATE}) "
+            "FROM imports WHERE fingerprint = $1 AND finished_at IS NOT NULL",
             parameters=(self.fingerprint,),
         )
-        return cursor.fetchone() is not None
+        row = cursor.fetchone()
+        return Entry(*row) if row else None
+
+    def reasons(self, cursor: Cursor) -> dict[str, int]:
+        """This source's rejected rows by reason."""
+        cursor.execute(
+            "SELECT reason, count(*) FROM rejected_rows WHERE source = $1 "
+            "GROUP BY reason ORDER BY count(*) DESC",
+            parameters=(self.fingerprint,),
+        )
+        return dict(cursor.fetchall())
 
     def check(self, cursor: Cursor) -> None:
         """Refuse a source that does not belong into this dataset.
@@ -73,9 +98,10 @@ class Ledger:
         )
 
     def finish(self, cursor: Cursor) -> None:
-        """Note that the source was read to its end and all of it is stored."""
+        """Note that the source was read to its end and all of it is stored as of now."""
         cursor.execute(
-            "UPDATE imports SET finished_at = now() WHERE fingerprint = $1 AND finished_at IS NULL",
+            "UPDATE imports SET finished_at = coalesce(finished_at, now()), "  # noqa: S608  likewise
+            f"finished_state = ({_STATE}) WHERE fingerprint = $1",
             parameters=(self.fingerprint,),
         )
 

@@ -28,7 +28,7 @@ from musicrec.errors import DatabaseError, DataError
 from musicrec.interactions.schema import ListenBatch
 from musicrec.interactions.source import Source
 from musicrec.sources.chunk import Chunk
-from musicrec.sources.ledger import Ledger
+from musicrec.sources.ledger import Entry, Ledger
 from musicrec.sources.storage import Storage, Stored
 
 #: Rows (listens, rejects and track metadata) of one transaction; two chunks are held at a time.
@@ -74,6 +74,10 @@ def import_source(
     chunk_rows: int = CHUNK_ROWS,
 ) -> ImportSummary:
     """Store a source's listens; importing twice changes nothing.
+
+    A source that was imported to its end is not read again while nothing in the dataset has
+    changed since (``data_changes`` tells). Otherwise every row of it is verified against what is
+    stored, and what is missing comes back.
 
     Args:
         dataset: where to.
@@ -138,19 +142,33 @@ class _Run:
         with closing(self._dataset.adbc()) as connection:
             with connection.cursor() as cursor:
                 self._ledger.check(cursor)
-                finished_before = self._ledger.is_finished(cursor)
+                entry = self._ledger.entry(cursor)
+                if entry is not None and entry.is_unchanged:
+                    return self._nothing_to_do(entry, self._ledger.reasons(cursor), started)
             connection.commit()
-            if finished_before:
+            if entry is not None:
                 # Where all is known, reading is most of the work: small chunks overlap it better.
                 self._chunk_rows = max(1, self._chunk_rows // 4)
             with closing(self._chunks()) as chunks:
                 for chunk in chunks:
                     self._store(connection, chunk)
-            if self._counts["rows_added"] or not finished_before:
+            if self._counts["rows_added"] or entry is None:
                 self._vacuum()
             with connection.cursor() as cursor:
                 self._ledger.finish(cursor)
             connection.commit()
+        return self._summary(time.monotonic() - started)
+
+    def _nothing_to_do(
+        self, entry: Entry, reasons: dict[str, int], started: float
+    ) -> ImportSummary:
+        """The same source into the same data: reading it again could change nothing."""
+        self._counts = Counter(
+            rows_read=entry.listens + entry.rejected,
+            rows_known=entry.listens,
+            rows_rejected=entry.rejected,
+        )
+        self._reasons = Counter(reasons)
         return self._summary(time.monotonic() - started)
 
     @property

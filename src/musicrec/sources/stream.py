@@ -161,7 +161,7 @@ def _batches(cursor: Any, name: str, total: int) -> Iterator[pa.RecordBatch]:
             if len(batch):
                 done += len(batch)
                 yield batch
-    except OSError as error:  # what ADBC raises when the server goes away (facts/postgres.md)
+    except OSError as error:  # what ADBC raises when the server goes away (docs/adr/0002)
         raise DatabaseError(
             f"the connection to Postgres was lost after {done:,} of {total:,} interactions of "
             f"dataset {name!r}; nothing was kept, run the command again"

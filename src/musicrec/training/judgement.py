@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from musicrec.errors import DataError
 from musicrec.interactions.sequence import Sequences, spans
 from musicrec.interactions.split import Targets
 from musicrec.metrics.ranking import means, ndcg
@@ -93,7 +94,16 @@ def judge_oracle(
 
     Args:
         ranks_of: for a listener's row, the rank of each play within the true distribution.
+
+    Raises:
+        DataError: a listener's plays are not those the ranks were made for.
     """
+    for listener, length in enumerate(questions.sequences.lengths.tolist()):
+        if len(ranks_of(listener)) != length:
+            raise DataError(
+                "the synthetic listens in Postgres are not those of this version's world; drop "
+                "the dataset's schema, and they are made again"
+            )
     ranks, repeated = [], []
     for batch, asked in enumerate(questions):
         chosen = questions.order[batch * questions.batch_size :][: len(asked.target)]

@@ -41,7 +41,7 @@ def upgrade() -> None:
     _create_interactions()
     _create_imports()
     op.execute(NOTE_CHANGE)
-    for table in ("interactions", "tracks"):
+    for table in ("interactions", "tracks", "users"):
         op.execute(
             f"CREATE TRIGGER {table}_note_change"
             f" AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}"
@@ -182,4 +182,9 @@ def _create_imports() -> None:
         sa.Column("rows_rejected", sa.BigInteger, nullable=False),
         _now("started_at"),
         sa.Column("finished_at", _timestamp(), comment="null while unfinished"),
+        sa.Column(
+            "finished_state",
+            sa.Text,
+            comment="data_changes when last verified to its end: count and highest id",
+        ),
     )
