@@ -7,9 +7,10 @@ Departures from the paper, each on purpose:
   trained on.
 - *One normalisation per sub-layer, before it,* for queries, keys and values alike, and a last one
   after the blocks; the authors' code normalises the queries only.
-- *A linear output projection* before scoring. Input and output share their embeddings, so what the
-  residual stream still holds of the last item scores that very item high; the projection lets the
-  model tell "was played" from "comes next" (docs/LOG.md has the figures).
+- *A linear output projection* before scoring, as an option. Input and output share their
+  embeddings, so what the residual stream still holds of the last item scores that very item high;
+  the projection lets the model tell "was played" from "comes next". It pays where heard items are
+  ranked (docs/LOG.md has the figures).
 - *Attention is ``scaled_dot_product_attention``*, its dropout included.
 - *The loss is a choice* (``musicrec.models.losses``), full cross-entropy by default; the paper's
   is binary cross-entropy with one negative.
@@ -39,6 +40,7 @@ class SASRec(nn.Module):
         blocks: transformer blocks.
         heads: attention heads; divides ``dim``.
         dropout: probability, on embeddings, attention and both sub-layers.
+        output_projection: a linear layer between the last block and the scores.
 
     Raises:
         ConfigError: if ``heads`` does not divide ``dim`` or a size is not positive.
@@ -52,6 +54,7 @@ class SASRec(nn.Module):
         blocks: int = 2,
         heads: int = 4,
         dropout: float = 0.2,
+        output_projection: bool = True,
     ) -> None:
         super().__init__()
         _check_sizes(max_length=max_length, dim=dim, blocks=blocks, heads=heads)
@@ -69,7 +72,7 @@ class SASRec(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim)
-        self.output = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim) if output_projection else nn.Identity()
         self._initialise()
 
     def _initialise(self) -> None:

@@ -189,10 +189,13 @@ def _checksum(content: Plain) -> str:
 
 def commit() -> str:
     """The commit of this checkout, ``-dirty`` if files differ; ``unknown`` outside one."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():  # installed, maybe below someone else's repository
+        return "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
-            cwd=Path(__file__).parent,
+            cwd=checkout,
             capture_output=True,
             text=True,
             timeout=10,

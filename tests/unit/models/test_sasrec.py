@@ -88,6 +88,16 @@ def test_the_model_agrees_with_a_plain_reference(model, items):
         assert torch.allclose(model(row[None])[0], expected, atol=1e-5)
 
 
+def test_without_its_projection_the_model_ends_in_the_last_norm(items):
+    torch.manual_seed(0)
+    bare = SASRec(30, max_length=12, dim=16, heads=4, output_projection=False).eval()
+    hidden = bare(items)
+    assert torch.allclose(hidden.mean(-1), torch.zeros(3, 9), atol=1e-5)
+    assert sum(p.numel() for p in bare.parameters()) == (
+        sum(p.numel() for p in SASRec(30, max_length=12, dim=16, heads=4).parameters()) - 16 * 17
+    )
+
+
 def test_padding_never_wins(model, items):
     scores = model.scores(model(items)[:, -1])
     assert scores.shape == (3, 31)

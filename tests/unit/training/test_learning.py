@@ -100,6 +100,7 @@ def fit(
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "epochs"),
     # Binary losses first learn that almost nothing comes next, and need more steps.
