@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from musicrec.interactions.split import cold_counts
 from musicrec.registry.bundle import commit
-from musicrec.training.datamodule import ListeningDataModule
+from musicrec.registry.whole import whole_file
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and answering needs none of it
+    from musicrec.training.datamodule import ListeningDataModule
 
 
 def protocol(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
@@ -47,10 +49,9 @@ def peak_rss_mb() -> float:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write beside and rename, so that a reader never sees half a file."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    unfinished.replace(path)
+    """``content`` as indented JSON; a reader never sees half of it."""
+    with whole_file(path) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def flat(config: DictConfig) -> dict[str, Any]:

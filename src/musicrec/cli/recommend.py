@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
 
-from musicrec.cli import door, flags, report
+from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
 from musicrec.serving.recommender import Recommender
 
@@ -25,7 +24,7 @@ def recommend(config: DictConfig) -> None:
         some = ", ".join(answer.unknown[:5]) + (", …" if len(answer.unknown) > 5 else "")
         report.say(console, f"unknown to the model and left out: {len(answer.unknown)} ({some})")
     if config.output is not None:
-        Path(config.output).write_text(json.dumps(asdict(answer), indent=1, ensure_ascii=False))
+        outputs.write_json(asdict(answer), Path(config.output))
 
 
 def _history(config: DictConfig) -> list[str]:

@@ -88,6 +88,7 @@ def _stream(config: DictConfig, dataset: Dataset, console: Console) -> Listening
             batch_size=config.batch_size,
             eval_batch_size=config.eval_batch_size,
             seed=config.seed,
+            which_windows=config.windows,
         )
         data.prepare_data()
         data.setup()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from torch import Tensor
 from musicrec.errors import BundleError
 from musicrec.interactions.catalogue import Catalogue
 from musicrec.models.sasrec import SASRec
+from musicrec.registry.whole import whole_file
 
 FORMAT_VERSION = 1
 
@@ -101,16 +101,8 @@ def save(bundle: Bundle, path: Path) -> None:
         "created_at": bundle.created_at,
     }
     content["checksum"] = _checksum(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save(content, file)
 
 
 def load(path: Path) -> Bundle:

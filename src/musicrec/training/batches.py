@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from musicrec.errors import ConfigError
 from musicrec.interactions.sequence import IntArray, Sequences
+
+Which = Literal["all", "newest"]
 
 
 class TrainingBatch(NamedTuple):
@@ -47,7 +50,9 @@ class Windows:
         return len(self.starts)
 
 
-def windows(sequences: Sequences, prefix: IntArray, max_length: int) -> Windows:
+def windows(
+    sequences: Sequences, prefix: IntArray, max_length: int, which: Which = "all"
+) -> Windows:
     """Cut each listener's first ``prefix`` interactions into windows, newest first.
 
     A window feeds up to ``max_length`` items and asks for the one after each. It begins with the
@@ -55,9 +60,16 @@ def windows(sequences: Sequences, prefix: IntArray, max_length: int) -> Windows:
     is lost::
 
         a b c d e f g      max_length 3:   d e f → e f g     a b c → b c d
+
+    ``which="newest"`` keeps only the newest window of each listener, as the paper does: an epoch
+    is shorter, and no older transition is ever learnt from.
     """
+    if which not in ("all", "newest"):
+        raise ConfigError(f"windows={which!r} is not one of all, newest")
     transitions = np.maximum(prefix - 1, 0)
     counts = -(-transitions // max_length)
+    if which == "newest":
+        counts = np.minimum(counts, 1)
     listener = np.repeat(np.arange(len(prefix)), counts)
     # Number of the window among its listener's, 0 = newest.
     age = np.arange(len(listener)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -7,7 +7,6 @@ renames.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from typing_extensions import override
 
 from musicrec.errors import ConfigError
+from musicrec.registry.whole import whole_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -25,17 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:

@@ -15,6 +15,7 @@ from musicrec.training.batches import (
     BatchDataset,
     ResumableSampler,
     TrainingBatch,
+    Which,
     windows,
 )
 from musicrec.training.evaluation import QuestionDataset, Questions
@@ -31,6 +32,8 @@ class ListeningDataModule(LightningDataModule):
         batch_size: windows per step, over all ranks together.
         eval_batch_size: targets ranked at once; with the catalogue it bounds memory.
         seed: order of the windows.
+        which_windows: ``all`` learns from every transition, ``newest`` from each listener's last
+            ``max_length``.
         refit: train on everything and ask nothing.
     """
 
@@ -43,6 +46,7 @@ class ListeningDataModule(LightningDataModule):
         batch_size: int,
         eval_batch_size: int = 256,
         seed: int,
+        which_windows: Which = "all",
         refit: bool = False,
     ) -> None:
         super().__init__()
@@ -55,6 +59,7 @@ class ListeningDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
+        self.which_windows: Which = which_windows
         self.refit = refit
         self.snapshot: Snapshot
         self.split: Split
@@ -79,7 +84,7 @@ class ListeningDataModule(LightningDataModule):
         sequences = self.snapshot.sequences
         dataset = BatchDataset(
             sequences,
-            windows(sequences, self.training_prefix, self.max_length),
+            windows(sequences, self.training_prefix, self.max_length, self.which_windows),
             batch_size=self.batch_size,
             seed=self.seed,
             rank=trainer.global_rank,

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musicrec.errors import ConfigError
 from musicrec.interactions.sequence import Sequences
 from musicrec.training.batches import BatchDataset, Place, ResumableSampler, windows
 
@@ -74,6 +75,18 @@ def test_the_newest_window_is_full_and_the_oldest_takes_the_rest():
     data = sequences([8])
     cut = windows(data, data.lengths, max_length=3)
     assert list(zip(cut.starts.tolist(), cut.lengths.tolist())) == [(4, 4), (1, 4), (0, 2)]
+
+
+def test_newest_keeps_one_window_a_listener_and_the_last_of_it():
+    data = sequences([8, 1, 3])
+    cut = windows(data, data.lengths, max_length=3, which="newest")
+    assert list(zip(cut.starts.tolist(), cut.lengths.tolist())) == [(4, 4), (9, 3)]
+
+
+def test_another_choice_of_windows_is_refused():
+    data = sequences([3])
+    with pytest.raises(ConfigError, match="windows='oldest' is not one of all, newest"):
+        windows(data, data.lengths, 3, which="oldest")
 
 
 def test_only_the_prefix_is_trained_on():
