@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +30,9 @@ class EpochLines(Callback):
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
             f"  loss {module.epoch_loss:.4f}"
             f"  val/ndcg_10 {float(metrics['val/ndcg_10']):.4f}"
-            f"  val/hit_rate_20 {float(metrics['val/hit_rate_20']):.4f}"
-            f"  {module.tokens_per_second:,.0f} tokens/s",
+            f"  val/hit_rate_10 {float(metrics['val/hit_rate_10']):.4f}"
+            f"  {module.tokens_per_second:,.0f} tokens/s"
+            f"  {time.process_time() / 60:.1f} CPU min",
             flush=True,
         )
 
