@@ -42,6 +42,20 @@ def protocol(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
     }
 
 
+def identity(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
+    """What a resumed run must share with the one it goes on from: settings and data.
+
+    How long to train (``trainer.max_epochs``, ``patience``) is not among it.
+    """
+    decisive = ("model", "loss", "split", "optimizer", "seen", "seed", "batch_size", "windows")
+    chosen = {key: value for key, value in flat(config).items() if key.split(".")[0] in decisive}
+    trainer = {
+        f"trainer.{key}": config.trainer.get(key)
+        for key in ("precision", "accumulate_grad_batches", "gradient_clip_val")
+    }
+    return chosen | trainer | {"data_fingerprint": data.snapshot.facts.fingerprint}
+
+
 def peak_rss_mb() -> float:
     """Most memory this process ever held, in MB of 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -51,7 +65,9 @@ def peak_rss_mb() -> float:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """``content`` as indented JSON; a reader never sees half of it."""
     with whole_file(path) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(
+            (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        )
 
 
 def flat(config: DictConfig) -> dict[str, Any]:

@@ -24,15 +24,16 @@ from musicrec.cli.listens import (
 )
 from musicrec.database.engine import Dataset, open_dataset
 from musicrec.database.home import home
-from musicrec.errors import MusicrecError
+from musicrec.errors import ConfigError, MusicrecError, nearest
 from musicrec.interactions.source import Source
+from musicrec.metrics.ranking import metric_names
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle
 from musicrec.serving.recommender import Recommender
 from musicrec.sources import stream
 from musicrec.sources.synthetic import SyntheticWorld
 from musicrec.training import callbacks
-from musicrec.training.checkpoints import AtomicCheckpointIO, resume_path
+from musicrec.training.checkpoints import AtomicCheckpointIO, check_identity, resume_path
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.evaluation import Judgement, check_seen
 from musicrec.training.judgement import (
@@ -51,6 +52,7 @@ def train(config: DictConfig) -> float:
     Returns:
         The monitored metric on validation, for a sweep.
     """
+    _check(config)
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
     resume_from = resume_path(config.ckpt_path, folder)
@@ -62,7 +64,10 @@ def train(config: DictConfig) -> float:
             report.say(console, summary_line(summary, dataset))
         data = _stream(config, dataset, console)
     module = _new_module(config, data)
-    trainer = _trainer(config, folder)
+    identity = outputs.identity(config, data)
+    if resume_from is not None:
+        check_identity(resume_from, identity)
+    trainer = _trainer(config, folder, identity)
     _fit(trainer, module, data, resume_from)
     epochs = _restore_best(trainer, module)
     judged = _judge(module, data, source, config)
@@ -77,6 +82,24 @@ def train(config: DictConfig) -> float:
     _show_listener(bundle, data, config, console)
     _say_next(console, folder, name)
     return float(metrics[config.monitor])
+
+
+def _check(config: DictConfig) -> None:
+    """What no constructor further down would refuse in time.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    known = [f"val/{name}" for name in metric_names()]
+    if config.monitor not in known:
+        raise ConfigError(
+            f"monitor={config.monitor} is no validation metric{nearest(config.monitor, known)}; "
+            "such as val/ndcg_10 or val/hit_rate_20"
+        )
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} must not be negative")
+    if config.popularity_days <= 0:
+        raise ConfigError(f"popularity_days={config.popularity_days} must be above 0")
 
 
 def _stream(config: DictConfig, dataset: Dataset, console: Console) -> ListeningDataModule:
@@ -107,16 +130,17 @@ def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule
     )
 
 
-def _trainer(config: DictConfig, folder: Path) -> Trainer:
+def _trainer(config: DictConfig, folder: Path, identity: dict[str, Any]) -> Trainer:
     checkpoints = folder / "checkpoints"
     trainer: Trainer = instantiate(
         config.trainer,
         default_root_dir=str(folder),
         logger=instantiate(config.tracking, save_dir=str(folder)),
         callbacks=[
-            callbacks.best_checkpoint(checkpoints, config.monitor),
+            callbacks.BestCheckpoint(checkpoints, config.monitor),
             callbacks.LastCheckpoint(checkpoints, config.checkpoint_every_steps),
-            callbacks.early_stopping(config.monitor, config.patience),
+            callbacks.PatientStopping(config.monitor, config.patience),
+            callbacks.Identity(identity),
             callbacks.EpochLines(),
             *callbacks.progress_bar(),
         ],
@@ -146,6 +170,7 @@ def _restore_best(trainer: Trainer, module: NextItemModule) -> int:
         raise MusicrecError("no epoch was validated, so there is no model to keep")
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
+    module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
     return int(checkpoint["epoch"]) + 1
 
 

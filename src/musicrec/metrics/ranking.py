@@ -18,14 +18,18 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 CUTOFFS = (5, 10, 20, 100)
+COVERAGE_CUTOFF = 10
+
+#: The rank of a target that cannot be recommended at all.
+NEVER = torch.iinfo(torch.int64).max
 
 
 def target_rank(scores: Tensor, target: Tensor) -> Tensor:
     """Rank of each target within the whole catalogue; 1 is best.
 
     A tie counts against the target, so a constant model ranks last, not first. A target that the
-    protocol itself excludes (score ``-inf``: heard before, under ``seen=drop``) ranks behind
-    everything and is a miss.
+    protocol itself excludes (score ``-inf``: heard before, under ``seen=drop``) is a miss at any
+    cutoff, however small the catalogue: its rank is ``NEVER``.
 
     Args:
         scores: ``(batch, items)`` float, higher is better. Padding, and
@@ -42,7 +46,9 @@ def target_rank(scores: Tensor, target: Tensor) -> Tensor:
     # signs would make it NaN too, but +inf is no score either.
     if scores.sum(dim=1).isnan().any() and scores.isnan().any():
         raise ValueError("scores contain NaN; the ranking would be meaningless")
-    return (scores >= scores.gather(1, target[:, None])).sum(dim=1)
+    of_target = scores.gather(1, target[:, None])
+    rank = (scores >= of_target).sum(dim=1)
+    return torch.where(of_target[:, 0].isneginf(), NEVER, rank)
 
 
 def ndcg(rank: Tensor, k: int) -> Tensor:
@@ -77,8 +83,9 @@ class RankingMetrics(Metric):
 
     A *repeat* target is in the listener's history, an *explore* target is not. ``compute`` gives
     a dict with ``ndcg_{k}``, ``hit_rate_{k}``, ``mrr`` over all targets and the same under
-    ``repeat/`` and ``explore/`` (absent where there is no such target), ``coverage_{k}`` (share
-    of the catalogue that stands in at least one top-k) and ``repeat_share``.
+    ``repeat/`` and ``explore/`` (absent where there is no such target), ``coverage_10`` (share of
+    the catalogue that stands in at least one top ten; among ties whichever come first) and
+    ``repeat_share``.
 
     The ranks themselves are kept (8 bytes a target): means are then exact in float64 whatever
     the batch size, and two models can be compared target by target (``ranks``).
@@ -89,12 +96,9 @@ class RankingMetrics(Metric):
     repeats: list[Tensor]
     recommended: Tensor
 
-    def __init__(
-        self, catalogue_size: int, cutoffs: Sequence[int] = CUTOFFS, coverage_cutoff: int = 10
-    ) -> None:
+    def __init__(self, catalogue_size: int, cutoffs: Sequence[int] = CUTOFFS) -> None:
         super().__init__()
         self.cutoffs = tuple(cutoffs)
-        self.coverage_cutoff = min(coverage_cutoff, catalogue_size)
         self.catalogue_size = catalogue_size
         self.add_state("ranks", default=[], dist_reduce_fx="cat")
         self.add_state("repeats", default=[], dist_reduce_fx="cat")
@@ -114,14 +118,22 @@ class RankingMetrics(Metric):
         """
         self.ranks.append(target_rank(scores, target))
         self.repeats.append(is_repeat)
-        self.recommended[scores.topk(self.coverage_cutoff, dim=1).indices.flatten()] = 1
+        top = scores.topk(min(COVERAGE_CUTOFF, self.catalogue_size), dim=1)
+        self.recommended[top.indices[~top.values.isneginf()]] = 1
 
     def compute(self) -> dict[str, float]:
-        ranks, repeats = dim_zero_cat(self.ranks), dim_zero_cat(self.repeats)
+        # On the CPU: the means are in float64, which not every accelerator has.
+        ranks, repeats = dim_zero_cat(self.ranks).cpu(), dim_zero_cat(self.repeats).cpu()
         values = means(ranks, repeats, self.cutoffs)
-        # A row with fewer than k scores above -inf still yields k indices; padding is no item.
-        covered = int(self.recommended[1:].sum())
-        return {**values, f"coverage_{self.coverage_cutoff}": covered / self.catalogue_size}
+        covered = int(self.recommended.sum())
+        return {**values, f"coverage_{COVERAGE_CUTOFF}": covered / self.catalogue_size}
+
+
+def metric_names(cutoffs: Sequence[int] = CUTOFFS) -> list[str]:
+    """Every name that ``RankingMetrics.compute`` may give."""
+    of_group = ["mrr", *(f"{metric}_{k}" for metric in ("ndcg", "hit_rate") for k in cutoffs)]
+    grouped = [group + name for group in ("", "repeat/", "explore/") for name in of_group]
+    return [*grouped, f"coverage_{COVERAGE_CUTOFF}", "repeat_share"]
 
 
 def means(ranks: Tensor, repeats: Tensor, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:

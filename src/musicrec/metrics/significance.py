@@ -16,8 +16,10 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values: Tensor) -> Interval:
+def mean_interval(values: Tensor) -> Interval | None:
     """95 % interval of the mean of one value per target, by the normal approximation.
+
+    None below two values, which say nothing of their spread.
 
     For a paired comparison of two models pass the differences target by target: what is hard for
     both cancels out. Listeners are taken as independent.
@@ -25,6 +27,6 @@ def mean_interval(values: Tensor) -> Interval:
     values = values.double()
     mean = values.mean().item()
     if len(values) < 2:
-        return Interval(mean, float("-inf"), float("inf"))
+        return None
     half = 1.96 * (values.std() / torch.tensor(len(values)).sqrt()).item()
     return Interval(mean, mean - half, mean + half)

@@ -47,17 +47,20 @@ class PersonalTop:
         self.catalogue_size = catalogue_size
 
     def scores(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """Number of plays, plus less than one for how late the last of them was."""
+        """Each heard item's place in the listener's own order, counted from below; else 0."""
+        items = self.catalogue_size + 1
         listener = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        starts = lengths.cumsum(0) - lengths
-        # Double: a count plus a fraction 1 / length must stay distinct for long histories.
-        recency = (torch.arange(len(history)) - starts[listener] + 1) / (lengths[listener] + 1.0)
-        cell = listener * (self.catalogue_size + 1) + history
-        size = len(lengths) * (self.catalogue_size + 1)
-        count = torch.bincount(cell, minlength=size).double()
-        latest = torch.zeros(size, dtype=torch.double)
-        latest.scatter_reduce_(0, cell, recency.double(), reduce="amax")
-        scores = (count + latest).view(len(lengths), -1)
+        heard, which, plays = torch.unique(
+            listener * items + history, return_inverse=True, return_counts=True
+        )
+        latest = torch.zeros_like(heard)
+        latest.scatter_reduce_(0, which, torch.arange(len(history)), reduce="amax")
+        order = latest.argsort()
+        order = order[plays[order].argsort(stable=True)]
+        # Places and not counts plus fractions: small whole numbers are exact in float32.
+        scores = torch.zeros(len(lengths) * items)
+        scores[heard[order]] = torch.arange(1.0, len(heard) + 1)
+        scores = scores.view(len(lengths), items)
         scores[:, 0] = float("-inf")
         return scores
 
@@ -79,7 +82,8 @@ class Markov:
         pairs, self.counts = torch.unique(before * items + after, return_counts=True)
         self.successors = pairs % items
         self.offsets = torch.searchsorted(pairs, torch.arange(items + 1) * items)
-        popularity = torch.bincount(after, minlength=items).float()
+        # Double: a large count plus a small share must stay distinct, or it ties with its like.
+        popularity = torch.bincount(after, minlength=items).double()
         self.fill = popularity / (popularity.sum() + 1)  # below 1, so below any real count
         self.fill[0] = float("-inf")
 

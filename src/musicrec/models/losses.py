@@ -34,7 +34,11 @@ class FullCrossEntropy(nn.Module):
 
     def forward(self, hidden: Tensor, target: Tensor, item_embedding: Tensor) -> Tensor:
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, item_embedding, target, self.chunk_tokens
+            # Not in autocast's bfloat16: the products below are outside its reach.
+            hidden.to(item_embedding.dtype),
+            item_embedding,
+            target,
+            self.chunk_tokens,
         )
         return loss
 
@@ -97,7 +101,7 @@ class SampledSoftmax(nn.Module):
         catalogue_size = len(item_embedding) - 1
         positive = _score_each(hidden, item_embedding, target)
         negatives = _uniform_items((self.num_negatives,), catalogue_size, target)
-        correction = math.log(max(catalogue_size - 1, 1) / self.num_negatives)
+        correction = math.log(catalogue_size / self.num_negatives)
         negative = hidden @ item_embedding[negatives].T + correction
         negative = negative.masked_fill(target[:, None] == negatives, float("-inf"))
         return (torch.cat([positive, negative], dim=1).logsumexp(dim=1) - positive[:, 0]).sum()

@@ -150,20 +150,20 @@ class ResumableSampler(Sampler[Place]):
 
     Args:
         steps_per_epoch: batches in an epoch.
-        batches_done: how many batches of the whole run are behind; read at the start of every
-            epoch, so that after a resume the epoch goes on where it stopped.
+        next_place: the present epoch and how many of its batches are behind; read when the first
+            batch of an epoch is asked for, so that a resumed epoch goes on where it stopped.
     """
 
-    def __init__(self, steps_per_epoch: int, batches_done: Callable[[], int]) -> None:
+    def __init__(self, steps_per_epoch: int, next_place: Callable[[], Place]) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self.batches_done = batches_done
+        self.next_place = next_place
 
     def __len__(self) -> int:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Place]:
-        # A generator, so that the count is read when the first batch is asked for: Lightning calls
+        # A generator, so that the place is read when the first batch is asked for: Lightning calls
         # iter() before it has restored a checkpoint.
-        epoch, start = divmod(self.batches_done(), self.steps_per_epoch)
+        epoch, start = self.next_place()
         for step in range(start, self.steps_per_epoch):
             yield Place(epoch, step)

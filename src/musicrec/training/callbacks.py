@@ -37,16 +37,27 @@ class EpochLines(Callback):
         )
 
 
-def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps the epoch with the highest ``monitor``."""
-    return ModelCheckpoint(
-        dirpath=str(folder),
-        filename="best",
-        monitor=monitor,
-        mode="max",
-        save_top_k=1,
-        enable_version_counter=False,
-    )
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the epoch with the highest ``monitor`` in ``best.ckpt``."""
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        super().__init__(
+            dirpath=str(folder),
+            filename="best",
+            monitor=monitor,
+            mode="max",
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, but a run folder that was moved keeps what it knows of its best epoch."""
+        old = state_dict["dirpath"]
+        moved = {
+            key: value.replace(old, str(self.dirpath), 1) if isinstance(value, str) else value
+            for key, value in state_dict.items()
+        }
+        super().load_state_dict(moved)
 
 
 class LastCheckpoint(Checkpoint):
@@ -66,16 +77,38 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_num_steps == 0 and not trainer.is_last_batch:
+        # In the middle of an accumulation there are gradients that no checkpoint holds.
+        is_whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_due = is_whole_step and trainer.global_step % self.every_num_steps == 0
+        if is_due and not trainer.is_last_batch:
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.save_checkpoint(self.path)
 
 
-def early_stopping(monitor: str, patience: int) -> EarlyStopping:
-    """Stops after ``patience`` epochs without a better ``monitor``; a NaN in it is an error."""
-    return EarlyStopping(monitor=monitor, mode="max", patience=patience, check_finite=True)
+class PatientStopping(EarlyStopping):
+    """Stops after ``patience`` epochs without a better ``monitor``."""
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor=monitor, mode="max", patience=patience)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that had stopped and was killed later must not train on when it is resumed.
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class Identity(Callback):
+    """Writes into every checkpoint what it is a checkpoint of; ``check_identity`` compares."""
+
+    def __init__(self, identity: dict[str, Any]) -> None:
+        self.identity = identity
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["identity"] = self.identity
 
 
 def progress_bar() -> list[Callback]:

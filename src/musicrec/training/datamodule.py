@@ -13,6 +13,7 @@ from musicrec.interactions.snapshot import Snapshot
 from musicrec.interactions.split import Split, Targets
 from musicrec.training.batches import (
     BatchDataset,
+    Place,
     ResumableSampler,
     TrainingBatch,
     Which,
@@ -65,8 +66,9 @@ class ListeningDataModule(LightningDataModule):
         self.split: Split
 
     def prepare_data(self) -> None:
-        """Build the snapshot if the data has changed; one process does it."""
-        self.stream()
+        """Build the snapshot if there is none of this state of the data; one process does it."""
+        if not hasattr(self, "snapshot"):
+            self.stream()
 
     def setup(self, stage: str | None = None) -> None:
         if not hasattr(self, "snapshot"):
@@ -92,7 +94,10 @@ class ListeningDataModule(LightningDataModule):
         )
         if not dataset.steps_per_epoch:
             raise ConfigError("no listener has two interactions to train on; import more listens")
-        sampler = ResumableSampler(dataset.steps_per_epoch, lambda: trainer.global_step)
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        sampler = ResumableSampler(
+            dataset.steps_per_epoch, lambda: Place(trainer.current_epoch, progress.current.ready)
+        )
         return DataLoader(dataset, sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Questions] | list[DataLoader[Questions]]:

@@ -121,22 +121,24 @@ def comparison(model: Judgement, others: dict[str, Judgement]) -> dict[str, floa
     """How sure the model's lead is, and how much of what is possible it reaches.
 
     ``ndcg_10_low``, ``ndcg_10_high``: 95 % interval of the model's NDCG@10. ``lead_ndcg_10`` with
-    ``_low`` and ``_high``: the model minus the best baseline, target by target. With an oracle,
-    ``gap_closed``: the share of the way from the best baseline to the oracle.
+    ``_low`` and ``_high``: the model minus the best baseline, target by target. A single target
+    has no interval. With an oracle that is better than every baseline, ``gap_closed``: the share
+    of the way from the best baseline to the oracle.
     """
     best = best_baseline(others)
-    own = mean_interval(ndcg(model.ranks, 10))
-    lead = mean_interval(ndcg(model.ranks, 10) - ndcg(others[best].ranks, 10))
-    values = {
-        "ndcg_10_low": own.low,
-        "ndcg_10_high": own.high,
-        "lead_ndcg_10": lead.mean,
-        "lead_ndcg_10_low": lead.low,
-        "lead_ndcg_10_high": lead.high,
-    }
+    gains = {name: ndcg(judged.ranks, 10) for name, judged in (("own", model), *others.items())}
+    lead = (gains["own"] - gains[best]).double()
+    values = {"lead_ndcg_10": lead.mean().item()}
+    for name, interval in (
+        ("ndcg_10", mean_interval(gains["own"])),
+        ("lead_ndcg_10", mean_interval(lead)),
+    ):
+        if interval is not None:
+            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     if "oracle" in others:
-        possible = others["oracle"].values["ndcg_10"] - others[best].values["ndcg_10"]
-        values["gap_closed"] = lead.mean / possible
+        possible = (gains["oracle"] - gains[best]).double().mean().item()
+        if possible > 0:  # on few targets a baseline may be luckier than the truth
+            values["gap_closed"] = values["lead_ndcg_10"] / possible
     return values
 
 

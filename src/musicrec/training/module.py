@@ -52,6 +52,8 @@ class NextItemModule(LightningModule):
         super().__init__()
         if schedule not in ("cosine", "constant"):
             raise ConfigError(f"optimizer.schedule={schedule!r} is not one of cosine, constant")
+        if learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate={learning_rate} must be above 0")
         self.model = model
         self.loss = loss
         self.seen: Seen = seen
@@ -82,6 +84,8 @@ class NextItemModule(LightningModule):
         return loss
 
     def _count(self, total: Tensor, tokens: int) -> None:
+        if not tokens:  # this rank's share of a small last batch
+            return
         self.tokens_seen += tokens
         self._epoch_tokens += tokens
         self.epoch_loss += (total.item() - self.epoch_loss * tokens) / self._epoch_tokens
@@ -112,7 +116,10 @@ class NextItemModule(LightningModule):
     def score(self, questions: Questions) -> Tensor:
         """``(batch, items)`` scores of what comes next."""
         items = questions.newest(self.model.max_length)
-        return self.model.scores(self.model(items)[:, -1])
+        hidden = self.model(items)[:, -1]
+        # Never in bfloat16: it ties scores that differ, and ties count against the target.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.model.scores(hidden.to(self.model.item_embedding.weight.dtype))
 
     def on_validation_epoch_start(self) -> None:
         if not self.model.item_embedding.weight.isfinite().all():

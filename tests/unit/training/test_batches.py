@@ -118,6 +118,6 @@ def test_ranks_share_an_epoch_without_overlap(lengths, world_size):
 @pytest.mark.parametrize("done", [0, 1, 4, 5, 13])
 def test_a_resumed_sampler_goes_on_where_it_stopped(done):
     steps = 5
-    sampler = ResumableSampler(steps, lambda: done)
+    sampler = ResumableSampler(steps, lambda: Place(*divmod(done, steps)))
     rest = [place.epoch * steps + place.step for place in sampler]
     assert rest == list(range(done, (done // steps + 1) * steps))

@@ -77,6 +77,7 @@ def fit(
     epochs: int = 3,
     every_num_steps: int = 1,
     resume: bool = False,
+    patience: int = 100,
     watchers: tuple[Callback, ...] = (),
 ) -> Trainer:
     trainer = Trainer(
@@ -84,9 +85,9 @@ def fit(
         max_epochs=epochs,
         logger=False,
         callbacks=[
-            callbacks.best_checkpoint(folder / "checkpoints", "val/ndcg_10"),
+            callbacks.BestCheckpoint(folder / "checkpoints", "val/ndcg_10"),
             callbacks.LastCheckpoint(folder / "checkpoints", every_num_steps),
-            callbacks.early_stopping("val/ndcg_10", 100),
+            callbacks.PatientStopping("val/ndcg_10", patience),
             *watchers,
         ],
         plugins=[AtomicCheckpointIO()],
