@@ -2,7 +2,7 @@
 # Overrides pass through: make train ARGS="model=small data=postgres dataset=mine"
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11,$(shell command -v $(p) > /dev/null 2>&1 && $(p) -c "" 2> /dev/null && echo $(p))) python3)
 ARGS ?=
 # TORCH=cpu takes torch's CPU-only build on Linux (0.2 GB instead of several with CUDA).
 TORCH ?=
@@ -14,9 +14,10 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .venv/bin/python:
+	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); say which Python to use: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: musicrec needs Python 3.11 or newer and $(PYTHON) is %d.%d; say which: make PYTHON=python3.12 ..." % v[:2])'
 	@echo "creating .venv"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv && .venv/bin/python -m pip --version > /dev/null || { rm -rf .venv; echo "error: $(PYTHON) cannot make a virtual environment with pip; install its venv package (Debian: python3-venv)" >&2; exit 1; }
 
 # A stamp is written only after the install went through, so a broken one is taken up again.
 .venv/.train: .venv/bin/python pyproject.toml constraints.txt

@@ -292,6 +292,22 @@ def test_a_finished_import_of_unchanged_data_is_not_read_again(dataset):
     assert (again.rows_read, again.rows_known, again.rows_added) == (first.rows_read, 3, 0)
 
 
+def test_a_change_by_another_during_an_import_makes_the_next_one_verify(dataset):
+    history = History([("u", "a", n) for n in range(6)])
+    deleted = []
+
+    def delete_once(progress: Progress) -> None:
+        if progress.rows_committed and not deleted:
+            deleted.append(True)
+            with dataset.engine.begin() as connection:
+                connection.execute(sqlalchemy.text("DELETE FROM interactions"))
+
+    import_source(dataset, history, on_progress=delete_once, chunk_rows=2)
+    assert deleted
+    import_source(dataset, history)
+    assert query(dataset, "SELECT count(*) FROM interactions") == [(6,)]
+
+
 @pytest.mark.parametrize(
     "change",
     ["DELETE FROM interactions", "DELETE FROM users", "UPDATE tracks SET title = NULL"],

@@ -103,9 +103,17 @@ def test_an_empty_dataset_is_said(dataset, tmp_path):
         stream.snapshot(dataset, tmp_path)
 
 
-def test_a_play_of_an_unknown_track_is_said(listening, tmp_path):
+def test_a_damaged_snapshot_is_built_anew(listening, tmp_path):
+    first = stream.snapshot(listening, tmp_path)
+    (first.folder / "snapshot.json").write_text("")
+    again = stream.snapshot(listening, tmp_path)
+    assert again.facts == first.facts
+
+
+@pytest.mark.parametrize("key", [30, 40])  # 40 is the highest there is
+def test_a_play_of_an_unknown_track_is_said(listening, tmp_path, key):
     with listening.engine.begin() as connection:
-        connection.execute(text("DELETE FROM tracks WHERE track_key = 30"))
+        connection.execute(text("DELETE FROM tracks WHERE track_key = :key"), {"key": key})
     with pytest.raises(DataError, match=r"missing \(1 tracks, 0 users\)"):
         stream.snapshot(listening, tmp_path)
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
@@ -134,6 +142,25 @@ def test_a_connection_lost_in_mid_stream_leaves_no_snapshot(listening, tmp_path,
 
     with pytest.raises(DatabaseError, match=r"lost after .* of 300,005 interactions.*run the"):
         stream.snapshot(listening, tmp_path, cut_the_line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_lost_after_the_last_row_is_one_line_too(listening, tmp_path, monkeypatch):
+    def lose_the_server(*arguments):
+        with listening.engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                    " AND query LIKE '%ORDER BY user_key%' AND query NOT LIKE '%pg_terminate%'"
+                )
+            )
+        return rows_of(*arguments)
+
+    rows_of = stream._rows_of
+    monkeypatch.setattr(stream, "_rows_of", lose_the_server)
+    with pytest.raises(DatabaseError):
+        stream.snapshot(listening, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from musicrec.cli import compose
@@ -61,6 +63,8 @@ def _guarded(task: Task) -> Task:
             cause = _for_a_person(error)
             if cause is None:
                 raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return _failed_of_many(cause)
             _fail(cause)
 
     # Hydra names the job and its log file by the function's module and name.
@@ -75,6 +79,11 @@ def _for_a_person(error: BaseException | None) -> MusicrecError | None:
             return error
         error = error.__cause__
     return None
+
+
+def _failed_of_many(error: MusicrecError) -> None:
+    """One run of a sweep failed: the others go on, and the sweep's table counts it."""
+    print(f"error: {error}", file=sys.stderr)
 
 
 def _fail(error: MusicrecError) -> NoReturn:

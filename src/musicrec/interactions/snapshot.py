@@ -57,29 +57,27 @@ class Snapshot:
         """Map a snapshot.
 
         Raises:
-            DataError: the folder is of another format or its arrays disagree with their counts.
+            DataError: it is of another format, incomplete, or its arrays disagree with its counts.
         """
-        description = json.loads((folder / "snapshot.json").read_text())
-        if description.get("format") != FORMAT:
-            raise DataError(
-                f"snapshot {folder} has format {description.get('format')}, this version reads "
-                f"{FORMAT}; delete the folder and it is built anew"
+        damaged = f"snapshot {folder} is damaged or of another version; delete the folder"
+        try:
+            facts = Facts(**json.loads((folder / "snapshot.json").read_text()))
+            sequences = Sequences(
+                items=np.load(folder / "items.npy", mmap_mode="r"),
+                offsets=np.load(folder / "offsets.npy"),
+                times=np.load(folder / "times.npy", mmap_mode="r"),
+                catalogue_size=facts.catalogue_size,
+                timed=facts.timed,
             )
-        facts = Facts(**description)
-        sequences = Sequences(
-            items=np.load(folder / "items.npy", mmap_mode="r"),
-            offsets=np.load(folder / "offsets.npy"),
-            times=np.load(folder / "times.npy", mmap_mode="r"),
-            catalogue_size=facts.catalogue_size,
-            timed=facts.timed,
-        )
-        if not (
+        except (OSError, EOFError, ValueError, TypeError) as error:
+            raise DataError(damaged) from error
+        if facts.format != FORMAT or not (
             len(sequences.items)
             == len(sequences.times)
             == sequences.num_interactions
             == facts.num_interactions
         ):
-            raise DataError(f"snapshot {folder} is damaged; delete the folder and train again")
+            raise DataError(damaged)
         return cls(folder, facts, sequences)
 
     def catalogue(self) -> Catalogue:
@@ -111,6 +109,9 @@ def replaced_when_whole(folder: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
+        for path in unfinished.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         try:
             unfinished.rename(folder)
         except OSError:

@@ -27,6 +27,9 @@ from musicrec.registry.whole import whole_file
 
 FORMAT_VERSION = 1
 
+#: What is taken from the file as it is.
+_RECORD = ("architecture", "config", "metrics", "data_fingerprint", "commit", "created_at")
+
 Plain = dict[str, Any]
 
 
@@ -100,7 +103,7 @@ def save(bundle: Bundle, path: Path) -> None:
         "commit": bundle.commit,
         "created_at": bundle.created_at,
     }
-    content["checksum"] = _checksum(content)
+    content["checksum"] = _checksum(content, path)
     with whole_file(path) as file:
         torch.save(content, file)
 
@@ -122,21 +125,11 @@ def load(path: Path) -> Bundle:
             artists=vocabulary["artists"],
             play_counts=vocabulary["play_counts"].numpy(),
         )
+        record = {key: content[key] for key in _RECORD}
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise BundleError(
             f"{path} has a good checksum but not the parts of a bundle ({error}); train it again"
         ) from error
-    record = {
-        key: content[key]
-        for key in (
-            "architecture",
-            "config",
-            "metrics",
-            "data_fingerprint",
-            "commit",
-            "created_at",
-        )
-    }
     return Bundle(model=model.eval(), catalogue=catalogue, **record)
 
 
@@ -160,12 +153,12 @@ def _read(path: Path) -> Plain:
             f"{FORMAT_VERSION}; train it again, or use the musicrec that wrote it "
             f"(commit {content.get('commit', 'unknown')})"
         )
-    if content.pop("checksum", None) != _checksum(content):
+    if content.pop("checksum", None) != _checksum(content, path):
         raise BundleError(f"{path} does not match its checksum; copy it again or train it again")
     return content
 
 
-def _checksum(content: Plain) -> str:
+def _checksum(content: Plain, path: Path) -> str:
     """BLAKE2b over every tensor's bytes and everything else as canonical JSON."""
     digest = hashlib.blake2b(digest_size=16)
 
@@ -173,7 +166,7 @@ def _checksum(content: Plain) -> str:
         if isinstance(value, Tensor):
             digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
             return [str(value.dtype), list(value.shape)]
-        raise TypeError(f"{type(value).__name__} has no place in a bundle")
+        raise BundleError(f"{path}: {type(value).__name__} has no place in a bundle")
 
     digest.update(json.dumps(content, sort_keys=True, default=plain).encode())
     return digest.hexdigest()

@@ -101,8 +101,10 @@ class Recommender:
 
         Raises:
             DataError: not one id of the history is known.
-            ConfigError: ``k`` below 1, or another ``seen``.
+            ConfigError: ``k`` below 1, another ``seen``, or a text for a list.
         """
+        if isinstance(history, str):
+            raise ConfigError(f"history={history!r} is one text; give a list of track ids")
         if k < 1:
             raise ConfigError(f"k={k} must be at least 1")
         seen = self.bundle.seen if seen is None else seen

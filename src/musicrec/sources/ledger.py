@@ -30,6 +30,7 @@ class Ledger:
         self._dataset = f"dataset {dataset.name!r}"
         self._source = source
         self.fingerprint = source.fingerprint()
+        self._expected_changes: int | None = None
 
     def entry(self, cursor: Cursor) -> Entry | None:
         """What is noted of this very source, None if it was never imported to its end."""
@@ -59,6 +60,8 @@ class Ledger:
                 second untimed one.
         """
         self._timed_by_now(cursor)
+        cursor.execute("SELECT count(*) FROM data_changes")
+        ((self._expected_changes,),) = cursor.fetchall()
 
     def claim(self, cursor: Cursor) -> None:
         """Check again, with the tables locked, and make the dataset timed or untimed for good."""
@@ -97,12 +100,24 @@ class Ledger:
             ),
         )
 
+    def own(self, cursor: Cursor) -> None:
+        """Count the changes of the present transaction as this import's own."""
+        cursor.execute("SELECT count(*) FROM data_changes WHERE xmin = pg_current_xact_id()::xid")
+        ((changes,),) = cursor.fetchall()
+        assert self._expected_changes is not None, "check comes first"
+        self._expected_changes += changes
+
     def finish(self, cursor: Cursor) -> None:
-        """Note that the source was read to its end and all of it is stored as of now."""
+        """Note that the source was read to its end and all of it is stored as of now.
+
+        If anybody else changed the data since ``check``, a row stored early may be gone again:
+        then no state is noted, and the next import verifies every row.
+        """
         cursor.execute(
             "UPDATE imports SET finished_at = coalesce(finished_at, now()), "  # noqa: S608  likewise
-            f"finished_state = ({_STATE}) WHERE fingerprint = $1",
-            parameters=(self.fingerprint,),
+            "finished_state = CASE WHEN (SELECT count(*) FROM data_changes) = $2 "
+            f"THEN ({_STATE}) END WHERE fingerprint = $1",
+            parameters=(self.fingerprint, self._expected_changes),
         )
 
     def _timed_by_now(self, cursor: Cursor) -> bool | None:

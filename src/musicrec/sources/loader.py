@@ -238,6 +238,7 @@ class _Run:
                 listens=counts["rows_added"] + counts["rows_known"],
                 rejected=counts["rows_rejected"],
             )
+            self._ledger.own(cursor)
         connection.commit()
         self._counts = counts
         self._reasons += stored.chunk.reasons() + stored.chunk.dropped

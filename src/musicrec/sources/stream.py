@@ -8,6 +8,7 @@ arrays by key, never the interactions.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from adbc_driver_manager.dbapi import Error as AdbcError
 from numpy.lib.format import open_memmap
 
 from musicrec.database.engine import Dataset
@@ -27,7 +29,7 @@ _STATE = """
 SELECT dataset_id::text, timed, (SELECT count(*) FROM interactions),
        (SELECT count(*) FROM data_changes),
        (SELECT coalesce(max(change_id), 0) FROM data_changes),
-       (SELECT coalesce(max(track_key), 0) FROM tracks)
+       greatest((SELECT max(track_key) FROM tracks), (SELECT max(track_key) FROM interactions), 0)
 FROM dataset_info
 """
 _INTERACTIONS = """
@@ -61,21 +63,32 @@ def snapshot(dataset: Dataset, folder: Path, on_progress: OnProgress | None = No
 
     Raises:
         DataError: the dataset holds no interactions.
-        DatabaseError: the connection was lost or fewer rows came than were counted; nothing is
-            left behind, running again starts over.
+        DatabaseError: the server refuses, the connection was lost, or fewer rows came than were
+            counted; nothing is left behind, running again starts over.
     """
-    with dataset.adbc() as connection, connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        state = _state(cursor)
-        if not state.num_interactions:
-            raise DataError(
-                f"dataset {dataset.name!r} holds no listens; import some with "
-                f"scripts/import_interactions.py dataset={dataset.name}"
-            )
-        place = folder / f"{dataset.name}-{_name(state)}"
-        if not place.is_dir():
-            with replaced_when_whole(place) as unfinished:
-                _write(cursor, dataset.name, state, unfinished, on_progress)
+    try:
+        with dataset.adbc() as connection, connection.cursor() as cursor:
+            return _snapshot(cursor, dataset.name, folder, on_progress)
+    except (AdbcError, ConnectionError) as error:
+        raise dataset.address.failure(error) from error
+
+
+def _snapshot(cursor: Any, name: str, folder: Path, on_progress: OnProgress | None) -> Snapshot:
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    state = _state(cursor)
+    if not state.num_interactions:
+        raise DataError(
+            f"dataset {name!r} holds no listens; import some with "
+            f"scripts/import_interactions.py dataset={name}"
+        )
+    place = folder / f"{name}-{_name(state)}"
+    if place.is_dir():
+        try:
+            return Snapshot.open(place)
+        except DataError:  # a disk or a person has damaged it; Postgres has it all
+            shutil.rmtree(place)
+    with replaced_when_whole(place) as unfinished:
+        _write(cursor, name, state, unfinished, on_progress)
     return Snapshot.open(place)
 
 
@@ -161,7 +174,7 @@ def _batches(cursor: Any, name: str, total: int) -> Iterator[pa.RecordBatch]:
             if len(batch):
                 done += len(batch)
                 yield batch
-    except OSError as error:  # what ADBC raises when the server goes away (docs/adr/0002)
+    except (AdbcError, OSError) as error:  # a server that goes away is a plain OSError to ADBC
         raise DatabaseError(
             f"the connection to Postgres was lost after {done:,} of {total:,} interactions of "
             f"dataset {name!r}; nothing was kept, run the command again"

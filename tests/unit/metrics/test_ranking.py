@@ -9,6 +9,7 @@ from musicrec.metrics.ranking import (
     RankingMetrics,
     hit_rate,
     means,
+    metric_names,
     ndcg,
     reciprocal_rank,
     target_rank,
@@ -66,9 +67,11 @@ def test_constant_model_ranks_the_target_last():
     assert target_rank(torch.zeros(1, 50), torch.tensor([7])).item() == 50
 
 
-def test_an_excluded_target_is_a_miss():
+def test_an_excluded_target_is_a_miss_however_small_the_catalogue():
     scores = torch.tensor([[float("-inf"), 1.0, float("-inf"), 0.0]])
-    assert target_rank(scores, torch.tensor([2])).item() > 3
+    rank = target_rank(scores, torch.tensor([2]))
+    assert hit_rate(rank, 100) == ndcg(rank, 100) == 0
+    assert reciprocal_rank(rank) < 1e-9
 
 
 @pytest.mark.parametrize("place", [0, 3])
@@ -126,6 +129,19 @@ def test_repeats_and_explorations_are_judged_apart():
 
 def test_a_group_without_targets_is_absent_rather_than_zero():
     assert "explore/ndcg_10" not in means(torch.tensor([1]), torch.tensor([True]))
+
+
+def test_what_is_excluded_is_not_covered():
+    metrics = RankingMetrics(3)
+    scores = torch.tensor([[float("-inf"), 1.0, float("-inf"), 0.0]])
+    metrics.update(scores, torch.tensor([1]), torch.tensor([False]))
+    assert metrics.compute()["coverage_10"] == 2 / 3
+
+
+def test_every_metric_has_a_known_name():
+    metrics = RankingMetrics(199)
+    metrics.update(*random_batch())
+    assert sorted(metrics.compute()) == sorted(metric_names())
 
 
 def test_coverage_counts_the_tracks_of_all_top_tens():

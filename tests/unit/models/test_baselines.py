@@ -26,6 +26,29 @@ def test_personal_top_orders_by_plays_then_by_recency():
     assert best(scores, 1)[1] == [4]
 
 
+@given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=12), min_size=1, max_size=5))
+def test_personal_top_equals_a_plain_count(histories):
+    scores = PersonalTop(catalogue_size=5).scores(
+        torch.tensor([item for history in histories for item in history]),
+        torch.tensor([len(history) for history in histories]),
+    )
+    for row, history in zip(scores, histories):
+        latest = {item: place for place, item in enumerate(history)}
+        wanted = sorted(latest, key=lambda item: (-history.count(item), -latest[item]))
+        assert row.topk(len(wanted)).indices.tolist() == wanted
+        assert (row[1:] > 0).sum() == len(wanted)
+
+
+def test_equal_counts_differ_by_popularity_however_large_they_are():
+    before = torch.ones(60_000, dtype=torch.int64)
+    after = torch.tensor([2, 3]).repeat(30_000)
+    markov = Markov(
+        torch.cat([before, torch.tensor([4])]), torch.cat([after, torch.tensor([2])]), 5
+    )
+    scores = markov.scores(torch.tensor([1]), torch.tensor([1]))
+    assert scores[0, 2] > scores[0, 3]
+
+
 def test_unheard_tracks_tie_in_personal_top():
     scores = PersonalTop(catalogue_size=5).scores(HISTORY, LENGTHS)
     assert scores[0, 4] == scores[0, 5] == 0

@@ -88,6 +88,16 @@ def test_a_loss_falls_when_the_target_scores_higher(loss):
     assert after < before
 
 
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_loss_works_in_mixed_precision(loss):
+    embedding = torch.randn(30, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = torch.nn.Linear(8, 8)(torch.randn(5, 8))
+        total = loss(hidden, torch.tensor([1, 2, 3, 4, 29]), embedding)
+    total.backward()
+    assert embedding.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("make", [lambda: SampledSoftmax(0), lambda: GBCE(5, t=2)])
 def test_nonsense_settings_are_refused(make):
     with pytest.raises(ConfigError, match=r"loss\."):

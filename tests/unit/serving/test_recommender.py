@@ -73,6 +73,11 @@ def test_only_the_newest_interactions_count_up_to_max_length(recommender):
     assert ids(recommender.recommend(IDS[:9])) == ids(recommender.recommend(IDS[5:9]))
 
 
+def test_a_text_is_no_history(recommender):
+    with pytest.raises(ConfigError, match="list of track ids"):
+        recommender.recommend(IDS[0])
+
+
 @pytest.mark.parametrize(("wrong", "said"), [({"k": 0}, "k=0"), ({"seen": "x"}, "seen='x'")])
 def test_wrong_arguments_are_named(recommender, wrong, said):
     with pytest.raises(ConfigError, match=said):

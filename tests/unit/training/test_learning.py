@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.split import leave_one_out
 from musicrec.models.losses import BCE, GBCE, FullCrossEntropy, SampledSoftmax
 from musicrec.models.sasrec import SASRec
 from musicrec.training import callbacks
-from musicrec.training.checkpoints import AtomicCheckpointIO, resume_path
+from musicrec.training.checkpoints import AtomicCheckpointIO, check_identity, resume_path
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.judgement import judge_model
 from musicrec.training.module import NextItemModule
@@ -79,6 +80,7 @@ def fit(
     resume: bool = False,
     patience: int = 100,
     watchers: tuple[Callback, ...] = (),
+    **settings,
 ) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
@@ -95,6 +97,7 @@ def fit(
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **settings,
     )
     path = resume_path("last", folder) if resume else None
     trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -154,6 +157,75 @@ def test_a_run_killed_in_its_first_epoch_validates_that_epoch(tmp_path, killed_a
     record = Record()
     fit(module(), data(tmp_path), tmp_path, resume=True, watchers=(record,))
     assert list(record.judged) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("settings", [{"accumulate_grad_batches": 2}, {"limit_train_batches": 5}])
+def test_other_lengths_of_step_and_epoch_resume_too(tmp_path, settings):
+    whole, record = module(), Record()
+    fit(whole, data(tmp_path / "a"), tmp_path / "a", watchers=(record,), **settings)
+    assert list(record.judged) == [0, 1, 2]
+    with pytest.raises(Killed):
+        watchers = (KillAfter(7),)
+        fit(module(), data(tmp_path / "b"), tmp_path / "b", watchers=watchers, **settings)
+    resumed = module()
+    fit(resumed, data(tmp_path / "b"), tmp_path / "b", resume=True, **settings)
+    for name, weight in resumed.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
+
+
+def test_accumulated_epochs_train_on_every_batch(tmp_path):
+    steps: list[int] = []
+    note = LambdaCallback(on_train_batch_start=lambda t, m, batch, i: steps.append(batch.step))
+    fit(module(), data(tmp_path), tmp_path, watchers=(note,), accumulate_grad_batches=2)
+    assert steps == list(range(24))
+
+
+def test_a_run_that_had_stopped_early_does_not_train_on_when_resumed(tmp_path):
+    # Without a learning rate worth the name no epoch is better than the first.
+    still = {"learning_rate": 1e-12}
+    fit(module(**still), data(tmp_path), tmp_path, epochs=9, patience=1)
+    record = Record()
+    trainer = fit(
+        module(**still),
+        data(tmp_path),
+        tmp_path,
+        epochs=9,
+        patience=1,
+        resume=True,
+        watchers=(record,),
+    )
+    assert record.losses == {}
+    assert trainer.checkpoint_callback.best_model_path == str(tmp_path / "checkpoints/best.ckpt")
+
+
+def test_a_moved_run_keeps_its_best_epoch(tmp_path):
+    first = fit(module(), data(tmp_path), tmp_path / "old", epochs=2)
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = fit(module(), data(tmp_path), tmp_path / "new", epochs=2, resume=True)
+    best = moved.checkpoint_callback
+    assert best.best_model_score == first.checkpoint_callback.best_model_score
+    assert best.best_model_path == str(tmp_path / "new" / "checkpoints" / "best.ckpt")
+
+
+def test_a_checkpoint_of_other_settings_names_the_first_that_differs(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"identity": {"seed": 1, "batch_size": 64}}, path)
+    check_identity(path, {"seed": 1, "batch_size": 64})
+    with pytest.raises(ConfigError, match=r"was trained with batch_size=64, now it is 32"):
+        check_identity(path, {"seed": 1, "batch_size": 32})
+
+
+def test_a_file_that_is_no_checkpoint_is_one_clear_line(tmp_path):
+    (tmp_path / "last.ckpt").write_text("garbage")
+    with pytest.raises(ConfigError, match=r"is no checkpoint of a training"):
+        check_identity(tmp_path / "last.ckpt", {})
+
+
+def test_a_checkpoint_of_another_run_folder_names_that_folder(tmp_path):
+    other = tmp_path / "other" / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({}, other)
+    with pytest.raises(ConfigError, match=r"add hydra\.run\.dir=.*other"):
+        resume_path(str(other), tmp_path / "mine")
 
 
 def test_a_checkpoint_opens_without_unpickling_anything(tmp_path):
