@@ -200,7 +200,9 @@ def test_an_interrupted_training_says_how_to_go_on(postgres, tmp_path):
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # Python may swallow one that arrives in a destructor
+        process.send_signal(signal.SIGINT)
+        time.sleep(3)
     code, _, err = finished(process)
     assert code == 130
     assert err.strip().splitlines()[-1] == (
@@ -244,6 +246,9 @@ def test_no_password_reaches_anything_a_run_writes(postgres, tmp_path):
         ),
         ("recommend", ["bundle=nowhere.pt", "history=[a]"], {}, "no bundle at nowhere.pt"),
         ("recommend", ["--user", "3"], {}, "unknown flag --user"),
+        ("train_transformer", ["patience=0"], {}, "patience=0 must be at least 1"),
+        ("train_transformer", ["output=/proc/x/model.pt"], {}, "output=/proc/x/model.pt: no file"),
+        ("train_transformer", ["ckpt_path=/dev/null"], {}, "ckpt_path=/dev/null: there is no"),
         ("import_interactions", ["data=sequences", "dataset=x", "data.path=no.txt"], {}, "no.txt"),
     ],
 )
@@ -258,3 +263,28 @@ def test_a_mistake_is_one_line_with_the_way_out(
     assert lines[0].startswith("error: ")
     assert said in lines[0]
     assert "pw" not in lines[0].replace("password", "")
+
+
+def test_a_refused_file_leaves_no_dataset_behind(postgres, tmp_path):
+    name = f"refused_{os.getpid()}"
+    (tmp_path / "places.txt").write_text("".join(f"1::{n}::5::{n}\n" for n in range(50)))
+    arguments = ("data=movielens", f"dataset={name}", f"data.path={tmp_path}/places.txt")
+    code, _, err = finished(command("import_interactions", *arguments, cwd=tmp_path))
+    assert code == 2
+    assert "say data.time=order" in err
+    assert name not in engine.dataset_names()
+
+
+def test_a_finished_runs_folder_is_not_written_over(trained):
+    folder, _ = trained
+    before = (folder / "model.pt").read_bytes()
+    run = command("train_transformer", *FAST, f"hydra.run.dir={folder}", cwd=folder)
+    code, _, err = finished(run)
+    assert code == 2
+    assert "holds a finished run's model.pt" in err
+    assert (folder / "model.pt").read_bytes() == before
+
+
+def test_an_import_does_not_wait_for_torch():
+    loaded = "import sys, musicrec.cli.import_interactions; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0

@@ -32,9 +32,12 @@ def run(name: str, task: Task, aliases: Mapping[str, str]) -> None:
         _check_settings(name, sys.argv[1:])
     except MusicrecError as error:
         _fail(error)
-    hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=name)(
-        _guarded(task)
-    )()
+    try:
+        hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=name)(
+            _guarded(task)
+        )()
+    except KeyboardInterrupt as stop:  # while starting or ending
+        _interrupted(stop)
 
 
 def _check_settings(name: str, arguments: list[str]) -> None:
@@ -57,8 +60,7 @@ def _guarded(task: Task) -> Task:
         try:
             return task(config)
         except KeyboardInterrupt as stop:
-            print(f"\ninterrupted: {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
-            raise SystemExit(130) from None
+            _interrupted(stop)
         except Exception as error:
             cause = _for_a_person(error)
             if cause is None:
@@ -79,6 +81,11 @@ def _for_a_person(error: BaseException | None) -> MusicrecError | None:
             return error
         error = error.__cause__
     return None
+
+
+def _interrupted(stop: KeyboardInterrupt) -> NoReturn:
+    print(f"\ninterrupted: {stop}" if str(stop) else "\ninterrupted", file=sys.stderr)
+    raise SystemExit(130) from None
 
 
 def _failed_of_many(error: MusicrecError) -> None:

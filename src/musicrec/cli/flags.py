@@ -63,6 +63,7 @@ def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]
     Raises:
         ConfigError: an unknown flag, or an alias without its value.
     """
+    hydras: list[str] = []  # first, where argparse takes them wherever they stood
     translated: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -70,9 +71,9 @@ def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]
         if flag in aliases:
             translated.append(_setting(aliases[flag], value if has_value else _value(flag, rest)))
         elif flag in _HYDRA:
-            translated.append(argument)
+            hydras.append(argument)
             if _HYDRA[flag] and not has_value:
-                translated.append(_value(flag, rest))
+                hydras.append(_value(flag, rest))
         elif argument.startswith("-"):
             raise ConfigError(
                 f"unknown flag {flag}{nearest(flag, [*aliases, *_HYDRA])}; "
@@ -80,7 +81,7 @@ def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]
             )
         else:
             translated.append(_ids_as_text(argument))
-    return translated
+    return hydras + translated
 
 
 def _value(flag: str, rest: Iterator[str]) -> str:
@@ -100,7 +101,7 @@ def _ids_as_text(argument: str) -> str:
     key, _, value = argument.partition("=")
     if "'" in value or '"' in value or value in ("", "null"):
         return argument
-    if key in _IDS:
+    if key in _IDS or (key == _ID_LIST and not value.startswith("[")):
         return f"{key}={quoted(value)}"
     if key == _ID_LIST and value.startswith("[") and value.endswith("]"):
         ids = (part.strip() for part in value[1:-1].split(","))
@@ -112,4 +113,5 @@ def quoted(value: str) -> str:
     """A text as Hydra's grammar writes it: in quotes, and with them escaped."""
     # A backslash only escapes before a quote or at the end; elsewhere it stands for itself.
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"'{escaped}'"
+    # ${…} would be looked up as another setting.
+    return "'" + escaped.replace("${", "\\${") + "'"

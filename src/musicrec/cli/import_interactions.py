@@ -6,8 +6,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from musicrec.cli import door, flags, report
-from musicrec.cli.listens import dataset_name, import_with_bar, source_of, summary_line
-from musicrec.database.engine import open_dataset
+from musicrec.cli.listens import dataset_for, dataset_name, import_with_bar, source_of, summary_line
 from musicrec.errors import ConfigError
 
 
@@ -17,7 +16,7 @@ def import_interactions(config: DictConfig) -> None:
     source = source_of(config)
     if source is None:
         raise ConfigError("data=postgres is already in Postgres; name a format, such as data=table")
-    with open_dataset(dataset_name(config, source), create=True) as dataset:
+    with dataset_for(dataset_name(config, source), source) as dataset:
         summary = import_with_bar(dataset, source, console)
         report.say(console, summary_line(summary, dataset))
         if summary.rows_rejected:

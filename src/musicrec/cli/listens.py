@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from sqlalchemy import select
 
-from musicrec.database.engine import Dataset
+from musicrec.database.engine import Dataset, dataset_names, drop_dataset, open_dataset
 from musicrec.database.tables import Import
 from musicrec.errors import ConfigError
 from musicrec.interactions.source import Source
@@ -64,6 +64,28 @@ def is_imported(dataset: Dataset, source: Source) -> bool:
     finished = select(Import.finished_at).where(Import.fingerprint == source.fingerprint())
     with dataset.engine.connect() as connection:
         return connection.scalar(finished) is not None
+
+
+@contextmanager
+def dataset_for(name: str, source: Source | None) -> Iterator[Dataset]:
+    """The dataset, made if there is a source to fill it; gone again if nothing came of that.
+
+    A new dataset into which nothing at all was imported, because the source was refused, would
+    only stand in the list of datasets and puzzle.
+    """
+    is_new = source is not None and name not in dataset_names()
+    try:
+        with open_dataset(name, create=source is not None) as dataset:
+            yield dataset
+    except BaseException:
+        if is_new and name in dataset_names() and _holds_no_import(name):
+            drop_dataset(name)
+        raise
+
+
+def _holds_no_import(name: str) -> bool:
+    with open_dataset(name) as dataset, dataset.engine.connect() as connection:
+        return connection.scalar(select(Import.fingerprint).limit(1)) is None
 
 
 def import_with_bar(dataset: Dataset, source: Source, console: Console) -> ImportSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from musicrec.errors import ConfigError
 from musicrec.interactions.split import cold_counts
 from musicrec.registry.bundle import commit
 from musicrec.registry.whole import whole_file
@@ -60,6 +62,24 @@ def peak_rss_mb() -> float:
     """Most memory this process ever held, in MB of 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def check_writable(path: str | None) -> None:
+    """Find out before the work, not after it.
+
+    Raises:
+        ConfigError: ``output=`` is a folder, or nothing can be written where it should go.
+    """
+    if path is None:
+        return
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(target.parent, os.W_OK) and not target.is_dir()
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigError(f"output={path}: no file can be written there; give another path")
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
@@ -16,6 +16,7 @@ from musicrec.serving.recommender import Recommender
 def recommend(config: DictConfig) -> None:
     """Recommend for a listener of a dataset, or for a history given on the command line."""
     console = Console()
+    outputs.check_writable(config.output)
     recommender = Recommender.load(config.bundle)
     answer = recommender.recommend(_history(config), k=config.k, seen=config.seen)
     whom = f"for user {config.user}" if config.user is not None else "for this history"
@@ -31,6 +32,8 @@ def _history(config: DictConfig) -> list[str]:
     if (config.user is None) == (config.history is None):
         raise ConfigError("say either user=ID with dataset=NAME, or history=[ID,ID,…]")
     if config.history is not None:
+        if not OmegaConf.is_list(config.history):
+            return [str(config.history)]
         return [str(track_id) for track_id in config.history]
     if config.dataset is None:
         raise ConfigError(f"user={config.user} of which dataset? add dataset=NAME")

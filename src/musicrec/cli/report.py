@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from musicrec.serving.recommender import Recommendations
+if TYPE_CHECKING:  # torch takes seconds to import, and an import of listens needs none of it
+    from musicrec.serving.recommender import Recommendations
 
 _COLUMNS = {
     "NDCG@10": "ndcg_10",

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
 from musicrec.cli.listens import (
+    dataset_for,
     dataset_name,
     import_with_bar,
     is_imported,
@@ -22,7 +23,7 @@ from musicrec.cli.listens import (
     streaming_bar,
     summary_line,
 )
-from musicrec.database.engine import Dataset, open_dataset
+from musicrec.database.engine import Dataset
 from musicrec.database.home import home
 from musicrec.errors import ConfigError, MusicrecError, nearest
 from musicrec.interactions.source import Source
@@ -52,17 +53,18 @@ def train(config: DictConfig) -> float:
     Returns:
         The monitored metric on validation, for a sweep.
     """
-    _check(config)
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
+    _check(config, folder)
     resume_from = resume_path(config.ckpt_path, folder)
     source = source_of(config)
     name = dataset_name(config, source)
-    with open_dataset(name, create=source is not None) as dataset:
+    with dataset_for(name, source) as dataset:
         if source is not None and not is_imported(dataset, source):
             summary = import_with_bar(dataset, source, console)
             report.say(console, summary_line(summary, dataset))
         data = _stream(config, dataset, console)
+    _check_listener(config, data)
     module = _new_module(config, data)
     identity = outputs.identity(config, data)
     if resume_from is not None:
@@ -84,7 +86,7 @@ def train(config: DictConfig) -> float:
     return float(metrics[config.monitor])
 
 
-def _check(config: DictConfig) -> None:
+def _check(config: DictConfig, folder: Path) -> None:
     """What no constructor further down would refuse in time.
 
     Raises:
@@ -100,6 +102,14 @@ def _check(config: DictConfig) -> None:
         raise ConfigError(f"seed={config.seed} must not be negative")
     if config.popularity_days <= 0:
         raise ConfigError(f"popularity_days={config.popularity_days} must be above 0")
+    for key in ("patience", "trainer.max_epochs"):
+        if OmegaConf.select(config, key) < 1:
+            raise ConfigError(f"{key}={OmegaConf.select(config, key)} must be at least 1")
+    outputs.check_writable(config.output)
+    if config.ckpt_path is None and (folder / "model.pt").exists():
+        raise ConfigError(
+            f"{folder} holds a finished run's model.pt; give this one another hydra.run.dir"
+        )
 
 
 def _stream(config: DictConfig, dataset: Dataset, console: Console) -> ListeningDataModule:
@@ -116,6 +126,14 @@ def _stream(config: DictConfig, dataset: Dataset, console: Console) -> Listening
         data.prepare_data()
         data.setup()
     return data
+
+
+def _check_listener(config: DictConfig, data: ListeningDataModule) -> None:
+    if config.listener is not None and str(config.listener) not in data.snapshot.user_ids():
+        raise ConfigError(
+            f"listener={config.listener} is not in dataset {data.snapshot.facts.dataset!r}; leave "
+            "it out to see whoever has most plays"
+        )
 
 
 def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
@@ -264,11 +282,8 @@ def _show_listener(
     sequences, user_ids = data.snapshot.sequences, data.snapshot.user_ids()
     if config.listener is None:
         listener = int(sequences.lengths.argmax())
-    elif str(config.listener) in user_ids:
-        listener = user_ids.index(str(config.listener))
     else:
-        report.say(console, f"listener={config.listener} is not in this dataset; showing none")
-        return
+        listener = user_ids.index(str(config.listener))
     history = [bundle.catalogue.track_id(int(item)) for item in sequences.of(listener)]
     labels = [bundle.catalogue.label(int(item)) for item in sequences.of(listener)[-3:]]
     report.say(console, f"listener {user_ids[listener]} last played: {' | '.join(labels)}")

@@ -54,6 +54,8 @@ class MovieLensSource:
     def _table(self) -> TableSource:
         """The files as plain tables, once it is known which they are and how they are written."""
         ratings = _ratings_file(self._path)
+        if self.timed:
+            _refuse_places(ratings)
         films = self._movies or _films_beside(ratings)
         return TableSource(
             ratings,
@@ -68,6 +70,16 @@ def _ratings_file(path: Path) -> Path:
     if not isinstance(found, Path):
         raise DataError(f"{path} is a zip archive: unzip it first")
     return found
+
+
+def _refuse_places(path: Path) -> None:
+    """Copies go around whose fourth field counts a user's ratings from 0, without any time."""
+    fields = _first_line(path).split("::")
+    if len(fields) == 4 and fields[3] == "0":
+        raise DataError(
+            f"{path} begins with a rating at time 0, so its last field looks like a place in an "
+            "order and no time: say data.time=order"
+        )
 
 
 def _first_line(path: Path) -> str:

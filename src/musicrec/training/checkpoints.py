@@ -44,6 +44,10 @@ def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
             f"ckpt_path={ckpt_path}: there is no checkpoint at {path}; give the path of a "
             "checkpoints/last.ckpt, or ckpt_path=last with the hydra.run.dir of the stopped run"
         )
+    if path.parent.name != "checkpoints":
+        raise ConfigError(
+            f"ckpt_path={ckpt_path} is not the checkpoints/last.ckpt of a run; only those resume"
+        )
     if path.resolve().parent.parent != run_folder.resolve():
         raise ConfigError(
             f"ckpt_path={ckpt_path} belongs to the run in {path.resolve().parent.parent}; resume "
