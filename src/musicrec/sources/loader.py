@@ -124,6 +124,7 @@ class _Run:
         on_progress: Callable[[Progress], None],
         chunk_rows: int,
     ) -> None:
+        self._started = time.monotonic()
         self._dataset = dataset
         self._source = source
         self._on_progress = on_progress
@@ -138,13 +139,12 @@ class _Run:
         self._reasons: Counter[str] = Counter()
 
     def go(self) -> ImportSummary:
-        started = time.monotonic()
         with closing(self._dataset.adbc()) as connection:
             with connection.cursor() as cursor:
                 self._ledger.check(cursor)
                 entry = self._ledger.entry(cursor)
                 if entry is not None and entry.is_unchanged:
-                    return self._nothing_to_do(entry, self._ledger.reasons(cursor), started)
+                    return self._nothing_to_do(entry, self._ledger.reasons(cursor))
             connection.commit()
             if entry is not None:
                 # Where all is known, reading is most of the work: small chunks overlap it better.
@@ -157,11 +157,9 @@ class _Run:
             with connection.cursor() as cursor:
                 self._ledger.finish(cursor)
             connection.commit()
-        return self._summary(time.monotonic() - started)
+        return self._summary()
 
-    def _nothing_to_do(
-        self, entry: Entry, reasons: dict[str, int], started: float
-    ) -> ImportSummary:
+    def _nothing_to_do(self, entry: Entry, reasons: dict[str, int]) -> ImportSummary:
         """The same source into the same data: reading it again could change nothing."""
         self._counts = Counter(
             rows_read=entry.listens + entry.rejected,
@@ -169,7 +167,7 @@ class _Run:
             rows_rejected=entry.rejected,
         )
         self._reasons = Counter(reasons)
-        return self._summary(time.monotonic() - started)
+        return self._summary()
 
     @property
     def rows_committed(self) -> int:
@@ -252,11 +250,11 @@ class _Run:
             connection.execute(sqlalchemy.text("VACUUM (ANALYZE) interactions"))
             connection.execute(sqlalchemy.text("ANALYZE users, tracks"))
 
-    def _summary(self, seconds: float) -> ImportSummary:
+    def _summary(self) -> ImportSummary:
         return ImportSummary(
             source=self._source.describe(),
             **{name: self._counts[name] for name in _COUNTS},
-            seconds=seconds,
+            seconds=time.monotonic() - self._started,
             reasons=dict(self._reasons.most_common()),
         )
 
