@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from rich.console import Console
 
-from musicrec.cli import door, flags, outputs, report
+from musicrec.cli import door, flags, outputs, report, settings
 from musicrec.cli.listens import (
     dataset_for,
     dataset_name,
@@ -25,9 +25,8 @@ from musicrec.cli.listens import (
 )
 from musicrec.database.engine import Dataset
 from musicrec.database.home import home
-from musicrec.errors import ConfigError, MusicrecError, nearest
+from musicrec.errors import MusicrecError
 from musicrec.interactions.source import Source
-from musicrec.metrics.ranking import metric_names
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle
 from musicrec.serving.recommender import Recommender
@@ -55,7 +54,7 @@ def train(config: DictConfig) -> float:
     """
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    _check(config, folder)
+    settings.check(config, folder)
     resume_from = resume_path(config.ckpt_path, folder)
     source = source_of(config)
     name = dataset_name(config, source)
@@ -64,7 +63,7 @@ def train(config: DictConfig) -> float:
             summary = import_with_bar(dataset, source, console)
             report.say(console, summary_line(summary, dataset))
         data = _stream(config, dataset, console)
-    _check_listener(config, data)
+    settings.check_listener(config, data.snapshot)
     module = _new_module(config, data)
     identity = outputs.identity(config, data)
     if resume_from is not None:
@@ -86,32 +85,6 @@ def train(config: DictConfig) -> float:
     return float(metrics[config.monitor])
 
 
-def _check(config: DictConfig, folder: Path) -> None:
-    """What no constructor further down would refuse in time.
-
-    Raises:
-        ConfigError: names the setting.
-    """
-    known = [f"val/{name}" for name in metric_names()]
-    if config.monitor not in known:
-        raise ConfigError(
-            f"monitor={config.monitor} is no validation metric{nearest(config.monitor, known)}; "
-            "such as val/ndcg_10 or val/hit_rate_20"
-        )
-    if config.seed < 0:
-        raise ConfigError(f"seed={config.seed} must not be negative")
-    if config.popularity_days <= 0:
-        raise ConfigError(f"popularity_days={config.popularity_days} must be above 0")
-    for key in ("patience", "trainer.max_epochs"):
-        if OmegaConf.select(config, key) < 1:
-            raise ConfigError(f"{key}={OmegaConf.select(config, key)} must be at least 1")
-    outputs.check_writable(config.output)
-    if config.ckpt_path is None and (folder / "model.pt").exists():
-        raise ConfigError(
-            f"{folder} holds a finished run's model.pt; give this one another hydra.run.dir"
-        )
-
-
 def _stream(config: DictConfig, dataset: Dataset, console: Console) -> ListeningDataModule:
     with streaming_bar(console) as on_progress:
         data = ListeningDataModule(
@@ -126,14 +99,6 @@ def _stream(config: DictConfig, dataset: Dataset, console: Console) -> Listening
         data.prepare_data()
         data.setup()
     return data
-
-
-def _check_listener(config: DictConfig, data: ListeningDataModule) -> None:
-    if config.listener is not None and str(config.listener) not in data.snapshot.user_ids():
-        raise ConfigError(
-            f"listener={config.listener} is not in dataset {data.snapshot.facts.dataset!r}; leave "
-            "it out to see whoever has most plays"
-        )
 
 
 def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:

@@ -1,0 +1,51 @@
+"""A training's settings, checked before the work they would spoil."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from musicrec.cli import outputs
+from musicrec.errors import ConfigError, nearest
+from musicrec.interactions.snapshot import Snapshot
+from musicrec.metrics.ranking import metric_names
+
+
+def check(config: DictConfig, folder: Path) -> None:
+    """What no constructor further down would refuse in time.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    known = [f"val/{name}" for name in metric_names()]
+    if config.monitor not in known:
+        raise ConfigError(
+            f"monitor={config.monitor} is no validation metric{nearest(config.monitor, known)}; "
+            "such as val/ndcg_10 or val/hit_rate_20"
+        )
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} must not be negative")
+    if config.popularity_days <= 0:
+        raise ConfigError(f"popularity_days={config.popularity_days} must be above 0")
+    for key in ("patience", "trainer.max_epochs"):
+        if OmegaConf.select(config, key) < 1:
+            raise ConfigError(f"{key}={OmegaConf.select(config, key)} must be at least 1")
+    outputs.check_writable(config.output)
+    if config.ckpt_path is None and (folder / "model.pt").exists():
+        raise ConfigError(
+            f"{folder} holds a finished run's model.pt; give this one another hydra.run.dir"
+        )
+
+
+def check_listener(config: DictConfig, snapshot: Snapshot) -> None:
+    """``listener=``, as soon as it is known who there is.
+
+    Raises:
+        ConfigError: the dataset has no such listener.
+    """
+    if config.listener is not None and str(config.listener) not in snapshot.user_ids():
+        raise ConfigError(
+            f"listener={config.listener} is not in dataset {snapshot.facts.dataset!r}; leave "
+            "it out to see whoever has most plays"
+        )
