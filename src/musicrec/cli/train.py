@@ -10,7 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report, settings
@@ -68,7 +68,13 @@ def train(config: DictConfig) -> float:
     identity = outputs.identity(config, data)
     if resume_from is not None:
         check_identity(resume_from, identity)
-    trainer = _trainer(config, folder, identity)
+    trainer = _trainer(
+        config,
+        folder,
+        _watchers(config, folder, identity),
+        logger=instantiate(config.tracking, save_dir=str(folder)),
+        plugins=[AtomicCheckpointIO()],
+    )
     _fit(trainer, module, data, resume_from)
     epochs = _restore_best(trainer, module)
     judged = _judge(module, data, source, config)
@@ -96,7 +102,6 @@ def _stream(config: DictConfig, dataset: Dataset, console: Console) -> Listening
             seed=config.seed,
             which_windows=config.windows,
         )
-        data.prepare_data()
         data.setup()
     return data
 
@@ -113,25 +118,29 @@ def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule
     )
 
 
-def _trainer(config: DictConfig, folder: Path, identity: dict[str, Any]) -> Trainer:
-    checkpoints = folder / "checkpoints"
+def _trainer(config: DictConfig, folder: Path, watchers: list[Callback], **more: Any) -> Trainer:
+    """Lightning's trainer as the group ``trainer`` has it, with a bar where a person watches."""
+    bar = callbacks.progress_bar()
     trainer: Trainer = instantiate(
         config.trainer,
         default_root_dir=str(folder),
-        logger=instantiate(config.tracking, save_dir=str(folder)),
-        callbacks=[
-            callbacks.BestCheckpoint(checkpoints, config.monitor),
-            callbacks.LastCheckpoint(checkpoints, config.checkpoint_every_steps),
-            callbacks.PatientStopping(config.monitor, config.patience),
-            callbacks.Identity(identity),
-            callbacks.EpochLines(),
-            *callbacks.progress_bar(),
-        ],
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=bool(callbacks.progress_bar()),
+        callbacks=[*watchers, *bar],
+        enable_progress_bar=bool(bar),
+        **more,
         _convert_="object",
     )
     return trainer
+
+
+def _watchers(config: DictConfig, folder: Path, identity: dict[str, Any]) -> list[Callback]:
+    checkpoints = folder / "checkpoints"
+    return [
+        callbacks.BestCheckpoint(checkpoints, config.monitor),
+        callbacks.LastCheckpoint(checkpoints, config.checkpoint_every_steps),
+        callbacks.PatientStopping(config.monitor, config.patience),
+        callbacks.Identity(identity),
+        callbacks.EpochLines(),
+    ]
 
 
 def _fit(
@@ -184,7 +193,7 @@ def _metrics(
     for name, judgement in judged.items():
         prefix = {"model": "test/", "val": "val/"}.get(name, f"test/{name}/")
         metrics |= {prefix + key: value for key, value in judgement.values.items()}
-    others = {name: judgement for name, judgement in judged.items() if name != "model"}
+    others = {name: judged[name] for name in judged.keys() - {"model", "val"}}
     compared = comparison(judged["model"], others)
     metrics |= {f"test/{key}": value for key, value in compared.items()}
     metrics |= {
@@ -202,16 +211,14 @@ def _refit(
 ) -> NextItemModule:
     """The chosen number of epochs on everything, validation and test included."""
     module = _new_module(config, data)
-    trainer: Trainer = instantiate(
-        config.trainer,
+    trainer = _trainer(
+        config,
+        folder,
+        [],
         max_epochs=epochs,
-        default_root_dir=str(folder),
         logger=False,
         enable_checkpointing=False,
-        callbacks=callbacks.progress_bar(),
-        enable_progress_bar=bool(callbacks.progress_bar()),
         limit_val_batches=0,
-        _convert_="object",
     )
     data.refit = True
     _fit(trainer, module, data, None)

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from musicrec.interactions.schema import ListenBatch
 from musicrec.sources.reading.delimited import delimited_rows
-from musicrec.sources.reading.diagnosis import refuse_json, refuse_no_text
 from musicrec.sources.reading.dialect import Dialect
-from musicrec.sources.reading.files import existing_file
-from musicrec.sources.reading.fingerprints import fingerprint
 from musicrec.sources.reading.listens import ListenColumns, Reading, listen_batches
+from musicrec.sources.reading.one_file import OneTextFile
 
 _DIALECT = Dialect(
     separator="\t",
@@ -32,27 +30,16 @@ _READING = Reading(
 )
 
 
-class LastFM1KSource:
+class LastFM1KSource(OneTextFile):
     """The one file of plays of the Last.fm-1K dataset, as published, gzipped or not."""
 
     name = "lastfm1k"
     timed = True
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        super().__init__(path)
 
     def batches(self) -> Iterator[ListenBatch]:
-        path = existing_file(self._path)
-        refuse_no_text(path)
-        refuse_json(path)
+        path = self._readable()
         rows = delimited_rows(path, _DIALECT, _READING.columns.text_types())
         return listen_batches(rows, _READING, str(path))
-
-    def total_bytes(self) -> int:
-        return existing_file(self._path).stat().st_size
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.name, [existing_file(self._path)], {})
-
-    def describe(self) -> str:
-        return str(self._path)

@@ -9,27 +9,23 @@ import numpy as np
 import pyarrow as pa
 
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.reading.diagnosis import refuse_json, refuse_no_text
-from musicrec.sources.reading.files import existing_file
-from musicrec.sources.reading.fingerprints import fingerprint
 from musicrec.sources.reading.listens import listen_batches
+from musicrec.sources.reading.one_file import OneTextFile
 from musicrec.sources.reading.rows import Rows
 from musicrec.sources.reading.tokens import PLAYS, word_lines
 
 
-class PairsSource:
+class PairsSource(OneTextFile):
     """One play a line, without a time; lines of different users may be mixed."""
 
     name = "pairs"
     timed = False
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        super().__init__(path)
 
     def batches(self) -> Iterator[ListenBatch]:
-        path = existing_file(self._path)
-        refuse_no_text(path)
-        refuse_json(path)
+        path = self._readable()
         return listen_batches(self._rows(path), PLAYS, str(path))
 
     def _rows(self, path: Path) -> Iterator[Rows]:
@@ -40,12 +36,3 @@ class PairsSource:
             user, item = (lines.words.take(pa.array(lines.starts[line] + i)) for i in (0, 1))
             yield lines.plays(user, item, line, place)
             place += len(line)
-
-    def total_bytes(self) -> int:
-        return existing_file(self._path).stat().st_size
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.name, [existing_file(self._path)], {})
-
-    def describe(self) -> str:
-        return str(self._path)

@@ -11,15 +11,13 @@ import pyarrow as pa
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.schema import ListenBatch
-from musicrec.sources.reading.diagnosis import refuse_json, refuse_no_text
-from musicrec.sources.reading.files import existing_file
-from musicrec.sources.reading.fingerprints import fingerprint
 from musicrec.sources.reading.listens import listen_batches
+from musicrec.sources.reading.one_file import OneTextFile
 from musicrec.sources.reading.rows import Rows
 from musicrec.sources.reading.tokens import PLAYS, WordLines, word_lines
 
 
-class SequencesSource:
+class SequencesSource(OneTextFile):
     """One listener or session a line; ``configs/data/sequences.yaml`` documents the arguments."""
 
     name = "sequences"
@@ -28,13 +26,11 @@ class SequencesSource:
     def __init__(self, path: str | Path, user: Literal["first", "line"] = "first") -> None:
         if user not in ("first", "line"):
             raise ConfigError(f"data.user={user} is not possible for sequences: first | line")
-        self._path = Path(path)
+        super().__init__(path, {"user": user})
         self._user = user
 
     def batches(self) -> Iterator[ListenBatch]:
-        path = existing_file(self._path)
-        refuse_no_text(path)
-        refuse_json(path)
+        path = self._readable()
         return listen_batches(self._rows(path), PLAYS, str(path))
 
     def _rows(self, path: Path) -> Iterator[Rows]:
@@ -43,15 +39,6 @@ class SequencesSource:
             rows = _plays(lines, place, with_user=self._user == "first")
             place += len(rows.lines)
             yield rows
-
-    def total_bytes(self) -> int:
-        return existing_file(self._path).stat().st_size
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.name, [existing_file(self._path)], {"user": self._user})
-
-    def describe(self) -> str:
-        return str(self._path)
 
 
 def _plays(lines: WordLines, place: int, with_user: bool) -> Rows:

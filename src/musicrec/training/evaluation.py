@@ -53,9 +53,9 @@ class Questions(NamedTuple):
 
 def repeats(questions: Questions) -> Tensor:
     """``(batch,)`` bool: the target stands in its own history."""
-    same = questions.history == questions.target[questions.row]
-    found = torch.zeros_like(questions.target)
-    return found.index_add_(0, questions.row, same.long()) > 0
+    row = questions.row
+    same = questions.history == questions.target[row]
+    return torch.zeros_like(questions.target).index_add_(0, row, same.long()) > 0
 
 
 def exclude_heard(scores: Tensor, questions: Questions) -> Tensor:
