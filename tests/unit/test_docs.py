@@ -230,6 +230,7 @@ def protocol_of_a_run(folder: Path) -> dict[str, object]:
         split=leave_one_out,
         max_length=4,
         batch_size=2,
+        dim=8,
         seed=1,
     )
     data.setup()

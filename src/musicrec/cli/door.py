@@ -16,31 +16,50 @@ from omegaconf import DictConfig
 from musicrec.cli import compose
 from musicrec.cli.flags import translate
 from musicrec.errors import ConfigError, MusicrecError
+from musicrec.training.launch import is_first
 
 Task = Callable[[DictConfig], Any]
 
+#: For a process that follows another: no folder, no copy of the settings, no log file.
+_WITHOUT_FOLDER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
-def run(name: str, task: Task, aliases: Mapping[str, str]) -> None:
+
+def run(
+    name: str,
+    task: Task,
+    aliases: Mapping[str, str],
+    *,
+    is_shared: Callable[[DictConfig], bool] | None = None,
+) -> None:
     """Run ``task`` with ``configs/<name>.yaml`` and the command line's overrides.
 
     What a person can mend ends in ``error: …`` on one line and exit status 2; anything else is a
     bug and keeps its traceback. In a multirun the task's return value goes to the sweeper.
+
+    Args:
+        is_shared: whether, with these settings, all processes that a launcher started do one task
+            together. Then the first speaks for all, and the others have no folder of their own.
     """
     _quiet()
+    may_follow = is_shared is not None and not is_first()
     try:
         sys.argv[1:] = translate(sys.argv[1:], aliases)
-        _check_settings(name, sys.argv[1:])
+        config = _check_settings(name, sys.argv[1:])
     except MusicrecError as error:
-        _fail(error)
+        _fail(error, is_silent=may_follow)
+    follows = may_follow and is_shared is not None and config is not None and is_shared(config)
+    if follows:
+        sys.argv += _WITHOUT_FOLDER
     try:
         hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=name)(
-            _guarded(task)
+            _guarded(task, follows)
         )()
     except KeyboardInterrupt as stop:  # while starting or ending
         _interrupted(stop)
 
 
-def _check_settings(name: str, arguments: list[str]) -> None:
+def _check_settings(name: str, arguments: list[str]) -> DictConfig | None:
+    """The config of a single run; None for a sweep, and where Hydra is only asked something."""
     settings = [a for a in arguments if not a.startswith("-") and "=" in a]
     if {"-m", "--multirun"} & set(arguments) or _searches(settings):
         compose.check_sweep(name, settings)
@@ -48,14 +67,15 @@ def _check_settings(name: str, arguments: list[str]) -> None:
         stray = [a for a in arguments if "=" not in a and not a.startswith(("~", "+"))]
         if stray:
             raise ConfigError(f"{stray[0]!r} is not a setting; write key=value")
-        compose.compose(name, settings)
+        return compose.compose(name, settings)
+    return None
 
 
 def _searches(settings: list[str]) -> bool:
     return any(s.startswith("hparams_search=") and s != "hparams_search=null" for s in settings)
 
 
-def _guarded(task: Task) -> Task:
+def _guarded(task: Task, follows: bool) -> Task:
     def guarded(config: DictConfig) -> Any:
         try:
             return task(config)
@@ -67,7 +87,7 @@ def _guarded(task: Task) -> Task:
                 raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return _failed_of_many(cause)
-            _fail(cause)
+            _fail(cause, is_silent=follows)
 
     # Hydra names the job and its log file by the function's module and name.
     guarded.__module__, guarded.__qualname__ = task.__module__, task.__qualname__
@@ -93,7 +113,9 @@ def _failed_of_many(error: MusicrecError) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-def _fail(error: MusicrecError) -> NoReturn:
+def _fail(error: MusicrecError, *, is_silent: bool) -> NoReturn:
+    if is_silent:  # the first process fails alike, and may be killed if another's status is not 0
+        raise SystemExit(0)
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from musicrec.errors import ConfigError
+from musicrec.interactions.snapshot import Snapshot
 from musicrec.interactions.split import cold_counts
 from musicrec.registry.bundle import commit
 from musicrec.registry.whole import whole_file
@@ -44,10 +46,11 @@ def protocol(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
     }
 
 
-def identity(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
+def identity(config: DictConfig, snapshot: Snapshot) -> dict[str, Any]:
     """What a resumed run must share with the one it goes on from: settings and data.
 
-    How long to train (``trainer.max_epochs``, ``patience``) is not among it.
+    How long to train (``trainer.max_epochs``, ``patience``) and on what (device, number of
+    processes and workers) is not among it.
     """
     decisive = ("model", "loss", "split", "optimizer", "seen", "seed", "batch_size", "windows")
     chosen = {key: value for key, value in flat(config).items() if key.split(".")[0] in decisive}
@@ -55,7 +58,34 @@ def identity(config: DictConfig, data: ListeningDataModule) -> dict[str, Any]:
         f"trainer.{key}": config.trainer.get(key)
         for key in ("precision", "accumulate_grad_batches", "gradient_clip_val")
     }
-    return chosen | trainer | {"data_fingerprint": data.snapshot.facts.fingerprint}
+    return chosen | trainer | {"data_fingerprint": snapshot.facts.fingerprint}
+
+
+#: Descriptors of the locks on this process's run folders, held until it ends.
+_claims: list[int] = []
+
+
+def claim(folder: Path, ckpt_path: str | None) -> None:
+    """Keep every other training out of a run folder until this process ends, however it ends.
+
+    Raises:
+        ConfigError: another training runs there, or one has finished there and none is resumed.
+    """
+    # A POSIX lock: unlike flock's, a forked loader worker does not keep it after a kill.
+    lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigError(
+            f"another training is writing into {folder}; wait for its end, or give this one "
+            "another hydra.run.dir"
+        ) from error
+    _claims.append(lock)
+    if ckpt_path is None and (folder / "model.pt").exists():
+        raise ConfigError(
+            f"{folder} holds a finished run's model.pt; give this one another hydra.run.dir"
+        )
 
 
 def peak_rss_mb() -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf
 
 from musicrec.cli import outputs
@@ -12,7 +10,7 @@ from musicrec.interactions.snapshot import Snapshot
 from musicrec.metrics.ranking import metric_names
 
 
-def check(config: DictConfig, folder: Path) -> None:
+def check(config: DictConfig) -> None:
     """What no constructor further down would refuse in time.
 
     Raises:
@@ -31,11 +29,9 @@ def check(config: DictConfig, folder: Path) -> None:
     for key in ("patience", "trainer.max_epochs"):
         if OmegaConf.select(config, key) < 1:
             raise ConfigError(f"{key}={OmegaConf.select(config, key)} must be at least 1")
+    if config.num_workers < 0:
+        raise ConfigError(f"num_workers={config.num_workers} must be 0 or more")
     outputs.check_writable(config.output)
-    if config.ckpt_path is None and (folder / "model.pt").exists():
-        raise ConfigError(
-            f"{folder} holds a finished run's model.pt; give this one another hydra.run.dir"
-        )
 
 
 def check_listener(config: DictConfig, snapshot: Snapshot) -> None:

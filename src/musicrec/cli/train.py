@@ -8,32 +8,26 @@ from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report, settings
-from musicrec.cli.listens import (
-    dataset_for,
-    dataset_name,
-    import_with_bar,
-    is_imported,
-    source_of,
-    streaming_bar,
-    summary_line,
-)
-from musicrec.database.engine import Dataset
-from musicrec.database.home import home
-from musicrec.errors import MusicrecError
+from musicrec.cli.listens import source_of
+from musicrec.cli.prepare import Start, prepare
+from musicrec.errors import ConfigError, MusicrecError
+from musicrec.interactions.sequence import play_counts
+from musicrec.interactions.snapshot import Snapshot
 from musicrec.interactions.source import Source
+from musicrec.models.losses import SampledSoftmax
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle
 from musicrec.serving.recommender import Recommender
-from musicrec.sources import stream
 from musicrec.sources.synthetic import SyntheticWorld
 from musicrec.training import callbacks
-from musicrec.training.checkpoints import AtomicCheckpointIO, check_identity, resume_path
+from musicrec.training.checkpoints import AtomicCheckpointIO, check_whole
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.evaluation import Judgement, check_seen
 from musicrec.training.judgement import (
@@ -43,7 +37,9 @@ from musicrec.training.judgement import (
     judge_model,
     judge_oracle,
 )
+from musicrec.training.launch import trains_together
 from musicrec.training.module import NextItemModule
+from musicrec.training.ranks import Ranks
 
 
 def train(config: DictConfig) -> float:
@@ -52,93 +48,99 @@ def train(config: DictConfig) -> float:
     Returns:
         The monitored metric on validation, for a sweep.
     """
-    console = Console()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    settings.check(config, folder)
-    resume_from = resume_path(config.ckpt_path, folder)
-    source = source_of(config)
-    name = dataset_name(config, source)
-    with dataset_for(name, source) as dataset:
-        if source is not None and not is_imported(dataset, source):
-            summary = import_with_bar(dataset, source, console)
-            report.say(console, summary_line(summary, dataset))
-        data = _stream(config, dataset, console)
-    settings.check_listener(config, data.snapshot)
+    settings.check(config)
+    meeting = _trainer(config, logger=False, enable_checkpointing=False)
+    with Ranks(meeting) as ranks:
+        return _train(config, ranks)
+
+
+def _train(config: DictConfig, ranks: Ranks) -> float:
+    console = Console(quiet=not ranks.is_first)
+    start = ranks.first(lambda: prepare(config, console))
+    data = ranks.everywhere(lambda: _data(config, start.snapshot))
     module = _new_module(config, data)
-    identity = outputs.identity(config, data)
-    if resume_from is not None:
-        check_identity(resume_from, identity)
-    trainer = _trainer(
-        config,
-        folder,
-        _watchers(config, folder, identity),
-        logger=instantiate(config.tracking, save_dir=str(folder)),
-        plugins=[AtomicCheckpointIO()],
+    trainer = ranks.take_in(
+        _trainer(
+            config,
+            *_watchers(config, start),
+            default_root_dir=str(start.folder),
+            logger=instantiate(config.tracking, save_dir=str(start.folder)),
+            plugins=[AtomicCheckpointIO()],
+        )
     )
-    _fit(trainer, module, data, resume_from)
-    epochs = _restore_best(trainer, module)
-    judged = _judge(module, data, source, config)
-    metrics = _metrics(judged, data, module, config, epochs)
+    _fit(trainer, module, data, start.resume_from)
+    metrics, verdict = ranks.first(lambda: _judged(config, trainer, module, data))
     if config.refit:
-        module = _refit(config, data, folder, epochs)
-    bundle = _bundle(module, data, config, metrics)
-    _write(bundle, folder, config)
-    trainer.logger.log_hyperparams(outputs.flat(config), outputs.numbers(metrics))  # type: ignore[union-attr]
-    console.print(report.results_table(metrics))
-    report.say(console, report.verdict(metrics, best_baseline(judged)))
-    _show_listener(bundle, data, config, console)
-    _say_next(console, folder, name)
+        module = _refit(config, data, ranks, start.folder, metrics["train/best_epoch"])
+    if ranks.is_first:
+        bundle = _bundle(module, data, config, metrics)
+        _write(bundle, start.folder, config)
+        trainer.logger.log_hyperparams(outputs.flat(config), outputs.numbers(metrics))  # type: ignore[union-attr]
+        console.print(report.results_table(metrics))
+        report.say(console, verdict)
+        _show_listener(bundle, data, config, console)
+        _say_next(console, start.folder, start.dataset)
     return float(metrics[config.monitor])
 
 
-def _stream(config: DictConfig, dataset: Dataset, console: Console) -> ListeningDataModule:
-    with streaming_bar(console) as on_progress:
-        data = ListeningDataModule(
-            stream=lambda: stream.snapshot(dataset, home() / "snapshots", on_progress),
-            split=instantiate(config.split, _partial_=True),
-            max_length=config.model.max_length,
-            batch_size=config.batch_size,
-            eval_batch_size=config.eval_batch_size,
-            seed=config.seed,
-            which_windows=config.windows,
-        )
-        data.setup()
+def _data(config: DictConfig, snapshot: Path) -> ListeningDataModule:
+    data = ListeningDataModule(
+        stream=lambda: Snapshot.open(snapshot),
+        split=instantiate(config.split, _partial_=True),
+        max_length=config.model.max_length,
+        batch_size=config.batch_size,
+        eval_memory_mb=config.eval_memory_mb,
+        dim=config.model.dim,
+        num_workers=config.num_workers,
+        seed=config.seed,
+        which_windows=config.windows,
+    )
+    data.setup()
     return data
 
 
 def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
     """The untrained model, its weights drawn from the seed."""
     torch.manual_seed(config.seed)
+    loss = instantiate(config.loss)
+    if isinstance(loss, SampledSoftmax):
+        loss.propose(torch.from_numpy(play_counts(data.snapshot.sequences, data.training_prefix)))
     return NextItemModule(
         instantiate(config.model, catalogue_size=data.snapshot.facts.catalogue_size),
-        instantiate(config.loss),
+        loss,
         seen=check_seen(config.seen),
         seed=config.seed,
         **cast(dict[str, Any], OmegaConf.to_container(config.optimizer)),
     )
 
 
-def _trainer(config: DictConfig, folder: Path, watchers: list[Callback], **more: Any) -> Trainer:
-    """Lightning's trainer as the group ``trainer`` has it, with a bar where a person watches."""
+def _trainer(config: DictConfig, *watchers: Callback, **more: Any) -> Trainer:
+    """Lightning's trainer as the group ``trainer`` has it, with a bar where a person watches.
+
+    Raises:
+        ConfigError: the settings or the launcher's environment do not fit this machine.
+    """
     bar = callbacks.progress_bar()
-    trainer: Trainer = instantiate(
-        config.trainer,
-        default_root_dir=str(folder),
-        callbacks=[*watchers, *bar],
-        enable_progress_bar=bool(bar),
-        **more,
-        _convert_="object",
-    )
+    more |= {"callbacks": [*watchers, *bar], "enable_progress_bar": bool(bar)}
+    try:
+        trainer: Trainer = instantiate(config.trainer, **more, _convert_="object")
+    except InstantiationException as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"trainer={_option('trainer')}: {reason}") from error
     return trainer
 
 
-def _watchers(config: DictConfig, folder: Path, identity: dict[str, Any]) -> list[Callback]:
-    checkpoints = folder / "checkpoints"
+def _option(group: str) -> str:
+    return str(HydraConfig.get().runtime.choices[group])
+
+
+def _watchers(config: DictConfig, start: Start) -> list[Callback]:
+    checkpoints = start.folder / "checkpoints"
     return [
         callbacks.BestCheckpoint(checkpoints, config.monitor),
         callbacks.LastCheckpoint(checkpoints, config.checkpoint_every_steps),
         callbacks.PatientStopping(config.monitor, config.patience),
-        callbacks.Identity(identity),
+        callbacks.Identity(start.identity),
         callbacks.EpochLines(),
     ]
 
@@ -160,10 +162,21 @@ def _restore_best(trainer: Trainer, module: NextItemModule) -> int:
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     if not best:
         raise MusicrecError("no epoch was validated, so there is no model to keep")
+    check_whole(Path(best))
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
     module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
     return int(checkpoint["epoch"]) + 1
+
+
+def _judged(
+    config: DictConfig, trainer: Trainer, module: NextItemModule, data: ListeningDataModule
+) -> tuple[dict[str, Any], str]:
+    """What ``metrics.json`` holds, and a sentence on it."""
+    epochs = _restore_best(trainer, module)
+    judged = _judge(module, data, source_of(config), config)
+    metrics = _metrics(judged, data, module, config, epochs)
+    return metrics, report.verdict(metrics, best_baseline(judged))
 
 
 def _judge(
@@ -207,21 +220,20 @@ def _metrics(
 
 
 def _refit(
-    config: DictConfig, data: ListeningDataModule, folder: Path, epochs: int
+    config: DictConfig, data: ListeningDataModule, ranks: Ranks, folder: Path, epochs: int
 ) -> NextItemModule:
     """The chosen number of epochs on everything, validation and test included."""
+    data.refit = True
     module = _new_module(config, data)
     trainer = _trainer(
         config,
-        folder,
-        [],
+        default_root_dir=str(folder),
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,
         limit_val_batches=0,
     )
-    data.refit = True
-    _fit(trainer, module, data, None)
+    _fit(ranks.take_in(trainer), module, data, None)
     return module
 
 
@@ -273,5 +285,9 @@ def _say_next(console: Console, folder: Path, dataset: str) -> None:
     )
 
 
+def _is_shared(config: DictConfig) -> bool:
+    return trains_together(config.trainer.devices, config.trainer.get("num_nodes", 1))
+
+
 def main() -> None:
-    door.run("train", train, flags.TRAIN)
+    door.run("train", train, flags.TRAIN, is_shared=_is_shared)

@@ -58,3 +58,19 @@ def spans(starts: IntArray, lengths: IntArray) -> IntArray:
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+
+
+def play_counts(
+    sequences: Sequences, prefix: IntArray, listeners_at_once: int = 10_000
+) -> IntArray:
+    """``(catalogue_size + 1,)`` plays of each item within each listener's first ``prefix`` ones.
+
+    Memory grows with ``listeners_at_once``, not with the history.
+    """
+    items = sequences.catalogue_size + 1
+    counts = np.zeros(items, dtype=np.int64)
+    for first in range(0, sequences.num_listeners, listeners_at_once):
+        these = slice(first, first + listeners_at_once)
+        played = spans(sequences.offsets[:-1][these], prefix[these])
+        counts += np.bincount(sequences.items[played], minlength=items)
+    return counts

@@ -1,7 +1,8 @@
 """Losses for next-item prediction: what to push up, and against what.
 
-Every loss is called as ``loss(hidden, target, item_embedding)`` and returns the **sum** over
-tokens, so that whoever averages (over a batch, over ranks) does it by the true number of tokens.
+Every loss is called as ``loss(hidden, target, item_embedding, biases)`` and returns the **sum**
+over tokens, so that whoever averages (over a batch, over ranks) does it by the true number of
+tokens. An item's score is ``hidden @ item_embedding[item]`` and what ``biases`` add to it.
 
 Axes: ``tokens`` positions that have a target, padding already left out; ``items`` =
 catalogue_size + 1 rows of the item embedding, row 0 padding, never a target nor a negative.
@@ -9,102 +10,66 @@ catalogue_size + 1 rows of the item embedding, row 0 padding, never a target nor
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, embedding, logsigmoid
 
 from musicrec.errors import ConfigError
-
-
-class FullCrossEntropy(nn.Module):
-    """Softmax cross-entropy against the whole catalogue; needs no sampling and no correction.
-
-    Args:
-        chunk_tokens: tokens scored at once. Memory is ``chunk_tokens * catalogue_size`` floats;
-            the ``(tokens, items)`` matrix of the whole batch is never held.
-    """
-
-    def __init__(self, chunk_tokens: int = 512) -> None:
-        super().__init__()
-        _check_positive(chunk_tokens=chunk_tokens)
-        self.chunk_tokens = chunk_tokens
-
-    def forward(self, hidden: Tensor, target: Tensor, item_embedding: Tensor) -> Tensor:
-        loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            # Not in autocast's bfloat16: the products below are outside its reach.
-            hidden.to(item_embedding.dtype),
-            item_embedding,
-            target,
-            self.chunk_tokens,
-        )
-        return loss
-
-
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Linear and cross-entropy in one, chunk by chunk, the gradient built on the way forward.
-
-    Once a chunk's logits are there, their gradient (softmax - one-hot) is one pass away; building
-    it at once saves scoring every chunk again in ``backward`` and keeps memory at one chunk. The
-    idea is Liger Kernel's fused linear cross-entropy (arXiv 2410.10989).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, chunk_tokens: int
-    ) -> Tensor:
-        hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
-        # One buffer for all chunks, worked on in place: a fresh one for each would cost as much
-        # in page faults as the matrix product.
-        buffer = hidden.new_empty(min(chunk_tokens, len(target)), len(weight))
-        total = hidden.new_zeros(())
-        for start in range(0, len(target), chunk_tokens):
-            chunk = slice(start, start + chunk_tokens)
-            wanted = target[chunk, None]
-            logits = torch.mm(hidden[chunk], weight.T, out=buffer[: len(wanted)])
-            logits[:, 0] = float("-inf")
-            highest = logits.amax(dim=1, keepdim=True)
-            total -= (logits.gather(1, wanted) - highest).sum()
-            sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
-            total += sums.log().sum()
-            gradient = logits.div_(sums)
-            gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1.0))
-            torch.mm(gradient, weight, out=hidden_gradient[chunk])
-            weight_gradient.addmm_(gradient.T, hidden[chunk])
-        ctx.save_for_backward(hidden_gradient, weight_gradient)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (upstream,) = outputs
-        hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * upstream, weight_gradient * upstream, None, None
+from musicrec.models.biases import Biases
+from musicrec.models.negatives import Proposal
 
 
 class SampledSoftmax(nn.Module):
-    """Softmax cross-entropy against the target and a uniform sample of the catalogue.
+    """Softmax cross-entropy against the target and a sample of the catalogue: an estimate of full.
 
-    One draw of negatives is shared by all tokens of the batch, so the cost does not grow with the
-    catalogue. The sampled part of the normaliser is scaled up by ``items / negatives`` (the logQ
-    correction of Bengio & Senécal for a uniform proposal), so its expectation is the full one.
-    A negative that happens to be a token's own target is left out for that token.
+    One draw of negatives is shared by all tokens of the batch, so a step costs the same whatever
+    the catalogue. The full loss of a token with target ``y`` is ``log(exp(s_y) + rest) - s_y``,
+    ``rest`` the sum of ``exp(s_i)`` over all other items. Only ``rest`` is sampled: an item drawn
+    ``n`` times where ``E[n]`` were expected stands for ``n / E[n] * exp(s_i)``, that is, its logit
+    is raised by ``log(n) - log(E[n])`` (the logQ correction), which makes the sum unbiased for any
+    proposal that can draw every item. The target is in the sum with certainty, so its own logit
+    is not corrected (arXiv 2507.09331 argues the same against the older habit of correcting
+    both), and a draw that hits it is left out for that token, or it would count twice.
+
+    The gradient of ``item_embedding`` is sparse: it holds the rows of targets and negatives only.
+
+    Args:
+        num_negatives: draws a step; as many items or, where one is drawn twice, fewer.
+        uniform_share: of the draws; the others follow the plays (``Proposal``).
     """
 
-    def __init__(self, num_negatives: int = 256) -> None:
+    def __init__(self, num_negatives: int = 256, uniform_share: float = 0.5) -> None:
         super().__init__()
         _check_positive(num_negatives=num_negatives)
         self.num_negatives = num_negatives
+        self.uniform_share = uniform_share
+        self.proposal: Proposal | None = None
 
-    def forward(self, hidden: Tensor, target: Tensor, item_embedding: Tensor) -> Tensor:
-        catalogue_size = len(item_embedding) - 1
-        positive = _score_each(hidden, item_embedding, target)
-        negatives = _uniform_items((self.num_negatives,), catalogue_size, target)
-        correction = math.log(catalogue_size / self.num_negatives)
-        negative = hidden @ item_embedding[negatives].T + correction
-        negative = negative.masked_fill(target[:, None] == negatives, float("-inf"))
-        return (torch.cat([positive, negative], dim=1).logsumexp(dim=1) - positive[:, 0]).sum()
+    def propose(self, play_counts: Tensor) -> Self:
+        """Draw negatives by these plays of the training part, ``(catalogue_size + 1,)``."""
+        self.proposal = Proposal(play_counts, self.uniform_share)
+        return self
+
+    def forward(
+        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+    ) -> Tensor:
+        if self.proposal is None:
+            raise ValueError("SampledSoftmax draws by plays: call propose(play_counts) first")
+        negatives = self.proposal.draw(self.num_negatives).to(hidden.device)
+        # Not in autocast's bfloat16: it would round the correction away.
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.to(item_embedding.dtype)
+            targets = embedding(target, item_embedding, sparse=True)
+            others = embedding(negatives.items, item_embedding, sparse=True)
+            positive_logit = (hidden * targets).sum(dim=1)
+            negative_logits = hidden @ others.T + negatives.correction
+            if biases is not None:
+                positive_logit = positive_logit + biases.of(target)
+                negative_logits = biases.add_to_some(negative_logits, negatives.items)
+        rest = negatives.mask(negative_logits, target).logsumexp(dim=1)
+        return (torch.logaddexp(positive_logit, rest) - positive_logit).sum()
 
 
 class BCE(nn.Module):
@@ -114,15 +79,17 @@ class BCE(nn.Module):
     listener's history, which on a catalogue of thousands makes no difference one can measure.
     """
 
-    def forward(self, hidden: Tensor, target: Tensor, item_embedding: Tensor) -> Tensor:
+    def forward(
+        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+    ) -> Tensor:
         catalogue_size = len(item_embedding) - 1
         if catalogue_size < 2:
             raise ConfigError("loss=bce needs a negative, and the catalogue holds one track only")
         # One of the other catalogue_size - 1 items: step over the target.
         negative = _uniform_items(target.shape, catalogue_size - 1, target)
         negative = negative + (negative >= target)
-        positive_score = _score_each(hidden, item_embedding, target)
-        negative_score = _score_each(hidden, item_embedding, negative)
+        positive_score = _score_each(hidden, item_embedding, target, biases)
+        negative_score = _score_each(hidden, item_embedding, negative, biases)
         return -(logsigmoid(positive_score) + logsigmoid(-negative_score)).sum()
 
 
@@ -143,25 +110,33 @@ class GBCE(nn.Module):
         self.num_negatives = num_negatives
         self.t = t
 
-    def forward(self, hidden: Tensor, target: Tensor, item_embedding: Tensor) -> Tensor:
+    def forward(
+        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+    ) -> Tensor:
         catalogue_size = len(item_embedding) - 1
         sampling_rate = min(self.num_negatives / max(catalogue_size - 1, 1), 1.0)
         beta = sampling_rate * (self.t * (1 - 1 / sampling_rate) + 1 / sampling_rate)
-        positive = _score_each(hidden, item_embedding, target)
-        negatives = _uniform_items((self.num_negatives,), catalogue_size, target)
+        positive = _score_each(hidden, item_embedding, target, biases)
+        drawn = _uniform_items((self.num_negatives,), catalogue_size, target)
+        negatives, times = torch.unique(drawn, return_counts=True)
         negative = hidden @ item_embedding[negatives].T
+        if biases is not None:
+            negative = biases.add_to_some(negative, negatives)
         against = binary_cross_entropy_with_logits(
             negative,
             torch.zeros_like(negative),
-            weight=(target[:, None] != negatives).to(negative.dtype),
+            weight=(target[:, None] != negatives) * times.to(negative.dtype),
             reduction="sum",
         )
         return (against - beta * logsigmoid(positive).sum()) / (self.num_negatives + 1)
 
 
-def _score_each(hidden: Tensor, item_embedding: Tensor, items: Tensor) -> Tensor:
-    """``(tokens, 1)`` score of one item per token."""
-    return (hidden * item_embedding[items]).sum(dim=1, keepdim=True)
+def _score_each(
+    hidden: Tensor, item_embedding: Tensor, items: Tensor, biases: Biases | None
+) -> Tensor:
+    """``(tokens,)`` score of one item per token."""
+    scores = (hidden * item_embedding[items]).sum(dim=1)
+    return scores if biases is None else scores + biases.of(items)
 
 
 def _uniform_items(shape: tuple[int, ...] | torch.Size, highest: int, like: Tensor) -> Tensor:

@@ -2,32 +2,47 @@
 
 Departures from the paper, each on purpose:
 
-- *Positions count from the newest item* (0 = newest), not from the left edge, so that a longer
-  left padding changes nothing and any history up to ``max_length`` meets the positions it was
-  trained on.
+- *Learned positions count from the newest item* (0 = newest), not from the left edge, so that any
+  history up to ``max_length`` meets the positions it was trained on.
 - *One normalisation per sub-layer, before it,* for queries, keys and values alike, and a last one
   after the blocks; the authors' code normalises the queries only.
-- *A linear output projection* before scoring, as an option. Input and output share their
-  embeddings, so what the residual stream still holds of the last item scores that very item high;
-  the projection lets the model tell "was played" from "comes next". It pays where heard items are
-  ranked (docs/LOG.md has the figures).
-- *Attention is ``scaled_dot_product_attention``*, its dropout included.
-- *The loss is a choice* (``musicrec.models.losses``), full cross-entropy by default; the paper's
-  is binary cross-entropy with one negative.
+- *Rotary positions and a gated feed-forward* (``block``) instead of learned positions and ReLU,
+  which remain as a choice.
+- *Repeats are scored apart* (``repeats``), as a choice: what a listener has just heard.
+- *Batches are flat*: windows one after the other, without padding (``layout``).
+- *The loss is a choice* (``losses``), full cross-entropy by default; the paper's is binary
+  cross-entropy with one negative.
 
 As in the paper: item embeddings are shared by input and output, scaled by sqrt(dim) on the way
-in; point-wise feed-forward dim → dim → dim with ReLU; dropout on embeddings and both sub-layers.
+in; dropout on embeddings, attention weights and both sub-layers. docs/LOG.md has what each choice
+gained.
 
-Axes: ``batch`` sequences, ``length`` interactions oldest first, left-padded with item 0, ``dim``.
+Axes: ``tokens`` interactions of all windows of a batch, one window after the other, oldest first
+within a window; ``windows``; ``dim``.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple, cast, get_args
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from musicrec.errors import ConfigError
+from musicrec.models.biases import Biases
+from musicrec.models.block import Block, FeedForward, Positions
+from musicrec.models.dropout import Dropout
+from musicrec.models.layout import Layout
+from musicrec.models.repeats import RepeatHead, lagged
+
+
+class Known(NamedTuple):
+    """What the model knows after each of some interactions, ``rows`` of them."""
+
+    hidden: Tensor
+    """``(rows, dim)``."""
+    biases: Biases | None
+    """What is added to the scores of some items; None for nothing."""
 
 
 class SASRec(nn.Module):
@@ -40,10 +55,13 @@ class SASRec(nn.Module):
         blocks: transformer blocks.
         heads: attention heads; divides ``dim``.
         dropout: probability, on embeddings, attention and both sub-layers.
-        output_projection: a linear layer between the last block and the scores.
+        positions: ``rotary``, in every block, or the paper's ``learned``, added to the items.
+        feed_forward: ``swiglu`` of width 2 dim, or the paper's ``relu`` of width dim.
+        repeats: score heard tracks by how long ago they were heard, too.
 
     Raises:
-        ConfigError: if ``heads`` does not divide ``dim`` or a size is not positive.
+        ConfigError: a size is not positive, ``heads`` does not divide ``dim`` (into even parts, for
+            rotary positions), or a choice is unknown.
     """
 
     def __init__(
@@ -54,117 +72,141 @@ class SASRec(nn.Module):
         blocks: int = 2,
         heads: int = 4,
         dropout: float = 0.2,
-        output_projection: bool = True,
+        positions: Positions = "rotary",
+        feed_forward: FeedForward = "swiglu",
+        repeats: bool = True,
     ) -> None:
         super().__init__()
         _check_sizes(max_length=max_length, dim=dim, blocks=blocks, heads=heads)
-        if dim % heads:
-            fits = ", ".join(str(h) for h in range(1, min(dim, 16) + 1) if dim % h == 0)
-            raise ConfigError(
-                f"model.heads={heads} does not divide model.dim={dim}; heads that do: {fits}"
-            )
+        _check_choice("positions", positions, get_args(Positions))
+        _check_choice("feed_forward", feed_forward, get_args(FeedForward))
+        _check_heads(dim, heads, even=positions == "rotary")
         if not 0 <= dropout < 1:
             raise ConfigError(f"model.dropout={dropout} is not a probability in [0, 1)")
         self.catalogue_size = catalogue_size
         self.max_length = max_length
         self.item_embedding = nn.Embedding(catalogue_size + 1, dim, padding_idx=0)
-        self.position_embedding = nn.Embedding(max_length, dim)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(blocks))
+        self.position_embedding = nn.Embedding(max_length, dim) if positions == "learned" else None
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                heads,
+                dropout,
+                max_length=max_length,
+                positions=positions,
+                feed_forward=feed_forward,
+            )
+            for _ in range(blocks)
+        )
         self.norm = nn.LayerNorm(dim)
-        self.output = nn.Linear(dim, dim) if output_projection else nn.Identity()
+        self.repeats = RepeatHead(dim, max_length) if repeats else None
         self._initialise()
 
     def _initialise(self) -> None:
-        for embedding in (self.item_embedding, self.position_embedding):
-            nn.init.normal_(embedding.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
 
     def forward(self, items: Tensor) -> Tensor:
-        """What the model knows after each interaction.
+        """Score of every item as the next one, of padded histories.
 
         Args:
-            items: ``(batch, length)`` int64 item indices, left-padded; ``length`` of at most
-                ``max_length``.
+            items: ``(batch, length)`` int64 item indices, oldest first, left-padded with 0; at
+                least one of a row is an item, at most ``max_length`` are.
 
         Returns:
-            ``(batch, length, dim)``; row ``t`` has seen the items up to and with ``t`` only. Rows
-            of padding hold finite values that mean nothing.
+            ``(batch, catalogue_size + 1)``; padding scores ``-inf``.
         """
-        length = items.shape[1]
-        if length > self.max_length:
-            raise ValueError(f"{length} interactions are more than max_length={self.max_length}")
-        newest_first = torch.arange(length - 1, -1, -1, device=items.device)
-        x = self.item_embedding(items) * self.item_embedding.embedding_dim**0.5
-        x = self.dropout(x + self.position_embedding(newest_first))
-        visible = attention_mask(items)
+        is_item = items != 0
+        return self.scores(self.encode_last(items[is_item], is_item.sum(dim=1)))
+
+    def encode(self, items: Tensor, lengths: Tensor) -> Known:
+        """What the model knows after each interaction, ``(tokens, dim)``.
+
+        A row has seen the items of its window up to and with its own, and nothing else.
+
+        Args:
+            items: ``(tokens,)`` int64 item indices, none of them 0.
+            lengths: ``(windows,)`` int64, items of each window, 1 to ``max_length``; best on the
+                CPU, and longest first (``Layout`` says why).
+
+        Raises:
+            ValueError: a window is longer than ``max_length``.
+        """
+        layout = self._layout(items, lengths)
+        x = self._embed(items, layout)
         for block in self.blocks:
-            x = block(x, visible)
-        return self.output(self.norm(x))
+            x = block(x, layout)
+        return self._known(self.norm(x), items, layout)
 
-    def scores(self, hidden: Tensor) -> Tensor:
-        """Score of every item as the next one.
+    def encode_last(self, items: Tensor, lengths: Tensor) -> Known:
+        """As ``encode``, for the newest interaction of each window only: ``(windows, dim)``.
 
-        Args:
-            hidden: ``(..., dim)``, rows of ``forward``'s result.
-
-        Returns:
-            ``(..., catalogue_size + 1)``; padding scores ``-inf``.
+        The last block reads every token and computes the newest alone.
         """
-        scores = hidden @ self.item_embedding.weight.T
-        scores[..., 0] = float("-inf")
+        layout = self._layout(items, lengths)
+        x = self._embed(items, layout)
+        for block in self.blocks[:-1]:
+            x = block(x, layout)
+        last = cast(Block, self.blocks[-1])
+        newest = self.norm(last.newest(x, layout))
+        return self._known(newest, items, layout, layout.newest)
+
+    def _layout(self, items: Tensor, lengths: Tensor) -> Layout:
+        layout = Layout(lengths, items.device)
+        longest = max((group.longest for group in layout.groups), default=0)
+        if longest > self.max_length:
+            raise ValueError(f"{longest} interactions are more than max_length={self.max_length}")
+        return layout
+
+    def _embed(self, items: Tensor, layout: Layout) -> Tensor:
+        x = self.item_embedding(items) * self.item_embedding.embedding_dim**0.5
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(layout.age)
+        embedded: Tensor = self.dropout(x)
+        return embedded
+
+    def _known(
+        self, hidden: Tensor, items: Tensor, layout: Layout, rows: Tensor | None = None
+    ) -> Known:
+        if self.repeats is None:
+            return Known(hidden, None)
+        return Known(hidden, self.repeats(hidden, lagged(items, layout.position, rows)))
+
+    def scores(self, known: Known) -> Tensor:
+        """Score of every item as the next one, ``(rows, catalogue_size + 1)``.
+
+        Never in bfloat16, autocast or not: it ties scores that differ. Padding scores ``-inf``.
+        """
+        weight = self.item_embedding.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            scores = known.hidden.to(weight.dtype) @ weight.T
+            if known.biases is not None:
+                scores = known.biases.add_to(scores)
+        scores[:, 0] = float("-inf")
         return scores
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised before, dropped out after, added to its input."""
-
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_dropout = dropout
-        self.attention_norm = nn.LayerNorm(dim)
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.attention_out = nn.Linear(dim, dim)
-        self.feed_forward_norm = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim)
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """``(batch, length, dim)`` to the same; ``visible`` as ``attention_mask`` gives it."""
-        x = x + self.dropout(self._attend(self.attention_norm(x), visible))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-
-    def _attend(self, x: Tensor, visible: Tensor) -> Tensor:
-        batch, length, dim = x.shape
-        query, key, value = (
-            part.view(batch, length, self.heads, dim // self.heads).transpose(1, 2)
-            for part in self.query_key_value(x).chunk(3, dim=-1)
-        )
-        dropout = self.attention_dropout if self.training else 0.0
-        mixed = scaled_dot_product_attention(
-            query, key, value, attn_mask=visible, dropout_p=dropout
-        )
-        return self.attention_out(mixed.transpose(1, 2).reshape(batch, length, dim))
-
-
-def attention_mask(items: Tensor) -> Tensor:
-    """Which interaction may look at which: ``(batch, 1, length, length)`` bool, query by key.
-
-    A key is visible if it is no later than the query and is not padding. Every position sees
-    itself, padding included: a row that sees nothing would be NaN.
-    """
-    length = items.shape[1]
-    position = torch.arange(length, device=items.device)
-    causal = position[:, None] >= position[None, :]
-    itself = position[:, None] == position[None, :]
-    return ((items != 0)[:, None, None, :] & causal) | itself
 
 
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ConfigError(f"model.{name}={size} must be at least 1")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"model.{name}={value!r} is not one of {', '.join(choices)}")
+
+
+def _check_heads(dim: int, heads: int, *, even: bool) -> None:
+    step = 2 if even else 1
+    if dim % (heads * step):
+        fits = ", ".join(str(h) for h in range(1, min(dim, 16) + 1) if dim % (h * step) == 0)
+        parts = "even parts, which rotary positions need" if even else "equal parts"
+        raise ConfigError(
+            f"model.heads={heads} does not divide model.dim={dim} into {parts}; heads that do: "
+            f"{fits or 'none'}"
+        )

@@ -25,7 +25,7 @@ from musicrec.interactions.catalogue import Catalogue
 from musicrec.models.sasrec import SASRec
 from musicrec.registry.whole import whole_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: What is taken from the file as it is.
 _RECORD = ("architecture", "config", "metrics", "data_fingerprint", "commit", "created_at")

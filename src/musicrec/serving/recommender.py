@@ -124,8 +124,7 @@ class Recommender:
 
     def _scores(self, heard: list[int]) -> Tensor:
         model = self.bundle.model
-        items = torch.tensor(heard[-model.max_length :])[None]
-        scores: Tensor = model.scores(model(items)[:, -1])[0]
+        scores: Tensor = model(torch.tensor(heard[-model.max_length :])[None])[0]
         return scores
 
     def _best(self, scores: Tensor, k: int) -> tuple[Recommendation, ...]:

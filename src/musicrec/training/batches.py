@@ -17,21 +17,28 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from musicrec.errors import ConfigError
-from musicrec.interactions.sequence import IntArray, Sequences
+from musicrec.interactions.sequence import IntArray, Sequences, spans
 
 Which = Literal["all", "newest"]
 
 
 class TrainingBatch(NamedTuple):
-    """Windows of interactions and what came next.
+    """Windows of interactions and what came next, flat: nothing in it is padding.
 
-    ``items`` and ``targets`` are ``(batch, length)`` int64, left-padded with 0; ``targets[i, t]``
-    is what followed ``items[i, t]``. ``step`` is the batch's number within the run, from 0.
+    Axes: ``tokens`` of all windows, one window after the other, the longest window first, oldest
+    item first within a window. A rank's share of a small last batch may hold no window at all.
     """
 
     items: Tensor
+    """``(tokens,)`` int64 items."""
     targets: Tensor
+    """``(tokens,)`` int64; ``targets[i]`` is what followed ``items[i]``."""
+    lengths: Tensor
+    """``(windows,)`` int64 tokens of each window; stays on the CPU, where it is read."""
     step: int
+    """The batch's number within the run, from 0."""
+    step_tokens: int
+    """Tokens of the whole step, those of the other ranks too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,10 @@ class BatchDataset(Dataset[TrainingBatch]):
     def __getitem__(self, place: Place) -> TrainingBatch:
         start = place.step * self.batch_size
         numbers = self._permutation(place.epoch)[start : start + self.batch_size]
-        mine = numbers[self.rank :: self.world_size]
-        items, targets = self._gather(mine)
-        return TrainingBatch(items, targets, place.epoch * self.steps_per_epoch + place.step)
+        batch = place.epoch * self.steps_per_epoch + place.step
+        # A window's last item is a target only.
+        tokens = int(self.chosen.lengths[numbers].sum()) - len(numbers)
+        return self._gather(numbers[self.rank :: self.world_size], batch, tokens)
 
     def _permutation(self, epoch: int) -> IntArray:
         if self._order is None or self._order[0] != epoch:
@@ -132,17 +140,17 @@ class BatchDataset(Dataset[TrainingBatch]):
             self._order = epoch, generator.permutation(len(self.chosen))
         return self._order[1]
 
-    def _gather(self, numbers: IntArray) -> tuple[Tensor, Tensor]:
-        starts, lengths = self.chosen.starts[numbers], self.chosen.lengths[numbers]
-        longest = int(lengths.max(initial=2))
-        # Right-aligned: column j of a row holds item j - (longest - length) of its window.
-        column = np.arange(longest) - (longest - lengths[:, None])
-        index = np.maximum(starts[:, None] + column, 0)
-        window = np.where(column >= 0, self.sequences.items[index], 0)
-        whole = torch.from_numpy(window.astype(np.int64))
-        items, targets = whole[:, :-1], whole[:, 1:]
-        # The first item of a window is fed but never a target; where it sits, no item precedes.
-        return items.contiguous(), torch.where(items == 0, 0, targets)
+    def _gather(self, numbers: IntArray, step: int, step_tokens: int) -> TrainingBatch:
+        longest_first = numbers[np.argsort(-self.chosen.lengths[numbers], kind="stable")]
+        lengths = self.chosen.lengths[longest_first] - 1
+        index = spans(self.chosen.starts[longest_first], lengths)
+        return TrainingBatch(
+            torch.from_numpy(self.sequences.items[index].astype(np.int64)),
+            torch.from_numpy(self.sequences.items[index + 1].astype(np.int64)),
+            torch.from_numpy(lengths),
+            step,
+            step_tokens,
+        )
 
 
 class ResumableSampler(Sampler[Place]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -31,7 +33,10 @@ class ListeningDataModule(LightningDataModule):
         split: what to learn from and what to ask.
         max_length: interactions per window.
         batch_size: windows per step, over all ranks together.
-        eval_batch_size: targets ranked at once; with the catalogue it bounds memory.
+        eval_memory_mb: what ranking a batch of questions may take at its height, in 10⁶ bytes.
+        dim: the model's width, on which that depends.
+        num_workers: processes that gather batches ahead; 0 gathers them in this one, which is
+            fast enough for one device.
         seed: order of the windows.
         which_windows: ``all`` learns from every transition, ``newest`` from each listener's last
             ``max_length``.
@@ -45,20 +50,25 @@ class ListeningDataModule(LightningDataModule):
         *,
         max_length: int,
         batch_size: int,
-        eval_batch_size: int = 256,
+        eval_memory_mb: float = 256,
+        dim: int,
+        num_workers: int = 0,
         seed: int,
         which_windows: Which = "all",
         refit: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size < 1:
-                raise ConfigError(f"{name}={size} must be at least 1")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1")
+        if eval_memory_mb <= 0:
+            raise ConfigError(f"eval_memory_mb={eval_memory_mb} must be above 0")
         self.stream = stream
         self.split_by = split
         self.max_length = max_length
         self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.eval_memory_mb = eval_memory_mb
+        self.dim = dim
+        self.num_workers = num_workers
         self.seed = seed
         self.which_windows: Which = which_windows
         self.refit = refit
@@ -98,7 +108,17 @@ class ListeningDataModule(LightningDataModule):
         sampler = ResumableSampler(
             dataset.steps_per_epoch, lambda: Place(trainer.current_epoch, progress.current.ready)
         )
-        return DataLoader(dataset, sampler=sampler, batch_size=None)
+        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """As Lightning's, but the lengths of a training batch stay on the CPU, which reads them."""
+        if not isinstance(batch, TrainingBatch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        items = batch.items.to(device, non_blocking=True)
+        targets = batch.targets.to(device, non_blocking=True)
+        return batch._replace(items=items, targets=targets)
 
     def val_dataloader(self) -> DataLoader[Questions] | list[DataLoader[Questions]]:
         if self.refit:
@@ -108,14 +128,16 @@ class ListeningDataModule(LightningDataModule):
         questions = self.questions(
             self.split.val, rank=trainer.global_rank, world_size=trainer.world_size
         )
-        return DataLoader(questions, batch_size=None)
+        return DataLoader(questions, batch_size=None, num_workers=self.num_workers)
 
     def questions(self, targets: Targets, *, rank: int = 0, world_size: int = 1) -> QuestionDataset:
-        """The targets as batches of at most ``eval_batch_size``."""
+        """The targets in batches that ``eval_memory_mb`` holds."""
         return QuestionDataset(
             self.snapshot.sequences,
             targets,
-            batch_size=self.eval_batch_size,
+            memory_mb=self.eval_memory_mb,
+            max_length=self.max_length,
+            dim=self.dim,
             rank=rank,
             world_size=world_size,
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from musicrec.errors import ConfigError
-from musicrec.interactions.sequence import Sequences, spans
+from musicrec.interactions.sequence import IntArray, Sequences, spans
 from musicrec.interactions.split import Targets
 from musicrec.metrics.ranking import RankingMetrics
 
@@ -42,13 +42,11 @@ class Questions(NamedTuple):
             torch.arange(len(self.lengths), device=self.lengths.device), self.lengths
         )
 
-    def newest(self, length: int) -> Tensor:
-        """``(batch, length)`` the newest items of each history, left-padded, cut to the longest."""
-        length = min(length, int(self.lengths.max()))
-        column = torch.arange(length, device=self.lengths.device) - length
-        place = self.lengths.cumsum(0)[:, None] + column
-        exists = column + self.lengths[:, None] >= 0
-        return torch.where(exists, self.history[place.clamp(min=0)], 0)
+    def newest(self, length: int) -> tuple[Tensor, Tensor]:
+        """The newest ``length`` items of each history: flat as ``history``, and their lengths."""
+        place = torch.arange(len(self.history), device=self.history.device)
+        to_come = self.lengths.cumsum(0)[self.row] - place
+        return self.history[to_come <= length], self.lengths.clamp(max=length)
 
 
 def repeats(questions: Questions) -> Tensor:
@@ -67,13 +65,15 @@ def exclude_heard(scores: Tensor, questions: Questions) -> Tensor:
 class QuestionDataset(Dataset[Questions]):
     """Targets in batches; an item is a whole batch.
 
-    Batches hold targets of like history length, so little of a model's work is padding; no metric
-    depends on their order.
+    Batches hold targets of like history length, so little of a model's work is padding, and as
+    many as the memory allows; no metric depends on either. The longest histories come first.
 
     Args:
         sequences: the interactions.
         targets: what to ask.
-        batch_size: targets per batch; with the catalogue size it bounds memory.
+        memory_mb: what ranking one batch may take, in 10⁶ bytes, by ``_bytes_of``; a batch holds
+            one target at least.
+        max_length, dim: the model's, on which that depends.
         rank, world_size: this process among those that evaluate together; they share the targets
             out without overlap.
     """
@@ -83,22 +83,29 @@ class QuestionDataset(Dataset[Questions]):
         sequences: Sequences,
         targets: Targets,
         *,
-        batch_size: int,
+        memory_mb: float,
+        max_length: int,
+        dim: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.sequences = sequences
         self.targets = targets
-        self.batch_size = batch_size
-        self.order = np.argsort(targets.positions, kind="stable")[rank::world_size]
+        self.order = np.argsort(-targets.positions, kind="stable")[rank::world_size]
+        cost = _bytes_of(targets.positions[self.order], sequences.catalogue_size, max_length, dim)
+        self._bounds = _cuts(cost, int(memory_mb * 1e6))
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return len(self._bounds) - 1
+
+    def chosen(self, batch: int) -> IntArray:
+        """``(batch,)`` which of the targets a batch asks for."""
+        return self.order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def __getitem__(self, batch: int) -> Questions:
         if not 0 <= batch < len(self):
             raise IndexError(batch)
-        chosen = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        chosen = self.chosen(batch)
         starts = self.sequences.offsets[self.targets.listeners[chosen]]
         lengths = self.targets.positions[chosen]
         items = self.sequences.items
@@ -110,6 +117,27 @@ class QuestionDataset(Dataset[Questions]):
 
     def __iter__(self) -> Iterator[Questions]:
         return (self[batch] for batch in range(len(self)))
+
+
+def _bytes_of(positions: IntArray, catalogue_size: int, max_length: int, dim: int) -> IntArray:
+    """``(targets,)`` bytes that ranking each takes at its height.
+
+    A score of 8 bytes (a baseline's; a model's has 4) and its comparison for every item; 16 rows
+    of ``dim`` floats for every interaction the model reads; 16 whole numbers for every interaction
+    of the history, which the baselines sort and ``seen`` looks up.
+    """
+    read = np.minimum(positions, max_length)
+    return 10 * (catalogue_size + 1) + 64 * dim * read + 128 * positions
+
+
+def _cuts(cost: IntArray, budget: int) -> list[int]:
+    """Where to cut so that each piece costs no more than ``budget``, or is one alone; ends too."""
+    total = np.concatenate([[0], np.cumsum(cost)])
+    cuts = [0]
+    while cuts[-1] < len(cost):
+        past = int(np.searchsorted(total, total[cuts[-1]] + budget, side="right")) - 1
+        cuts.append(max(past, cuts[-1] + 1))
+    return cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +157,7 @@ def judge(
     questions: QuestionDataset,
     *,
     seen: Seen,
-    catalogue_size: int,
+    device: torch.device | str = "cpu",
 ) -> Judgement:
     """Rank the full catalogue for every target.
 
@@ -138,11 +166,13 @@ def judge(
         questions: the targets.
         seen: ``keep`` ranks everything (music is replayed); ``drop`` takes what the listener
             heard before the target out of the ranking (films are not).
+        device: where ``score`` is asked and its answers are ranked.
     """
-    metrics = RankingMetrics(catalogue_size)
+    metrics = RankingMetrics(questions.sequences.catalogue_size).to(device)
     for batch in questions:
-        update(metrics, score(batch), batch, seen)
-    return Judgement(metrics.compute(), torch.cat(metrics.ranks))
+        asked = batch.to(device)
+        update(metrics, score(asked), asked, seen)
+    return Judgement(metrics.compute(), torch.cat(metrics.ranks).cpu())
 
 
 def update(metrics: RankingMetrics, scores: Tensor, questions: Questions, seen: Seen) -> None:

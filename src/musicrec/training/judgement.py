@@ -58,15 +58,10 @@ def judge_baselines(
     questions: QuestionDataset, *, seen: Seen, popularity_days: float
 ) -> dict[str, Judgement]:
     """Each baseline's judgement on the same questions."""
-    sequences = questions.sequences
+    others = baselines(questions.sequences, questions.targets, popularity_days)
     return {
-        name: judge(
-            partial(_baseline_scores, baseline),
-            questions,
-            seen=seen,
-            catalogue_size=sequences.catalogue_size,
-        )
-        for name, baseline in baselines(sequences, questions.targets, popularity_days).items()
+        name: judge(partial(_baseline_scores, baseline), questions, seen=seen)
+        for name, baseline in others.items()
     }
 
 
@@ -78,12 +73,7 @@ def judge_model(module: NextItemModule, questions: QuestionDataset, *, seen: See
     """The model's judgement, dropout off, on whatever device it is."""
     module.eval()
     with torch.inference_mode():
-        return judge(
-            lambda asked: module.score(asked.to(module.device)).cpu(),
-            questions,
-            seen=seen,
-            catalogue_size=module.model.catalogue_size,
-        )
+        return judge(module.score, questions, seen=seen, device=module.device)
 
 
 def judge_oracle(
@@ -106,7 +96,7 @@ def judge_oracle(
             )
     ranks, repeated = [], []
     for batch, asked in enumerate(questions):
-        chosen = questions.order[batch * questions.batch_size :][: len(asked.target)]
+        chosen = questions.chosen(batch)
         listeners = questions.targets.listeners[chosen]
         positions = questions.targets.positions[chosen]
         ranks += [

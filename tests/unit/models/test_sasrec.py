@@ -1,67 +1,115 @@
+"""The model against a plain reference, and what must change nothing."""
+
+import itertools
+
 import pytest
 import torch
-from torch.nn.functional import layer_norm, linear, relu, softmax
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear, relu, silu, softmax
 
 from musicrec.errors import ConfigError
 from musicrec.models.sasrec import SASRec
 
+WINDOWS = [[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2], [30, 29, 3], [5]]
+ITEMS = torch.tensor([item for window in WINDOWS for item in window])
+LENGTHS = torch.tensor([len(window) for window in WINDOWS])
 
-@pytest.fixture
-def model() -> SASRec:
+
+def build(positions: str = "rotary", feed_forward: str = "swiglu", repeats: bool = True) -> SASRec:
     torch.manual_seed(0)
-    model = SASRec(catalogue_size=30, max_length=12, dim=16, blocks=2, heads=4, dropout=0.3)
+    model = SASRec(
+        catalogue_size=30,
+        max_length=12,
+        dim=16,
+        blocks=2,
+        heads=4,
+        dropout=0.3,
+        positions=positions,
+        feed_forward=feed_forward,
+        repeats=repeats,
+    )
     for parameter in model.parameters():  # away from the small initial values
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
 
-@pytest.fixture
-def items() -> torch.Tensor:
-    return torch.randint(1, 31, (3, 9), generator=torch.Generator().manual_seed(1))
+@pytest.fixture(params=["rotary", "learned"])
+def model(request) -> SASRec:
+    return build(positions=request.param)
 
 
-def test_a_later_interaction_changes_nothing_before_it(model, items):
-    changed = items.clone()
-    changed[:, 6] = changed[:, 6] % 30 + 1
-    before, after = model(items), model(changed)
-    assert torch.equal(before[:, :6], after[:, :6])
-    assert not torch.allclose(before[:, 6:], after[:, 6:])
+def scores_after_each(model: SASRec, items: Tensor, lengths: Tensor) -> Tensor:
+    """``(tokens, items)`` as the loss sees them."""
+    return model.scores(model.encode(items, lengths))
 
 
-def test_a_longer_left_padding_changes_nothing(model, items):
-    padded = torch.cat([torch.zeros(3, 3, dtype=torch.int64), items], dim=1)
-    assert torch.allclose(model(padded)[:, 3:], model(items), atol=1e-6)
+def test_a_later_interaction_changes_nothing_before_it(model):
+    changed = ITEMS.clone()
+    changed[5] = 17
+    before, after = (scores_after_each(model, items, LENGTHS) for items in (ITEMS, changed))
+    assert torch.equal(before[:5], after[:5])
+    assert not torch.allclose(before[5:8], after[5:8])
 
 
-def test_padding_beside_a_longer_neighbour_changes_nothing(model, items):
-    short = items.clone()
-    short[0, :5] = 0
-    alone = model(items[:1, 5:])
-    assert torch.allclose(model(short)[:1, 5:], alone, atol=1e-6)
+def test_a_neighbouring_window_changes_nothing(model):
+    together = scores_after_each(model, ITEMS, LENGTHS).split(LENGTHS.tolist())
+    for window, scores in zip(WINDOWS, together, strict=True):
+        alone = scores_after_each(model, torch.tensor(window), torch.tensor([len(window)]))
+        torch.testing.assert_close(scores, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_rows_of_padding_are_finite(model):
-    assert model(torch.zeros(2, 5, dtype=torch.int64)).isfinite().all()
+def test_the_newest_alone_are_scored_as_among_all(model):
+    newest = model.scores(model.encode_last(ITEMS, LENGTHS))
+    among_all = scores_after_each(model, ITEMS, LENGTHS)[LENGTHS.cumsum(0) - 1]
+    torch.testing.assert_close(newest, among_all, atol=1e-5, rtol=1e-5)
 
 
-def test_order_matters(model, items):
-    swapped = items.clone()
-    swapped[:, [2, 5]] = swapped[:, [5, 2]]
-    assert not torch.allclose(model(items)[:, -1], model(swapped)[:, -1])
+@pytest.mark.parametrize("width", [8, 11])
+def test_padded_histories_are_scored_as_flat_ones(model, width):
+    padded = torch.zeros(len(WINDOWS), width, dtype=torch.int64)
+    for row, window in enumerate(WINDOWS):
+        padded[row, width - len(window) :] = torch.tensor(window)
+    flat = model.scores(model.encode_last(ITEMS, LENGTHS))
+    torch.testing.assert_close(model(padded), flat, atol=1e-5, rtol=1e-5)
 
 
-def plain_sasrec(model: SASRec, history: list[int]) -> torch.Tensor:
-    """One listener, one position at a time, with nothing but matrix products."""
+def test_with_rotary_positions_a_token_does_not_see_how_long_its_window_goes_on():
+    model = build()
+    whole = scores_after_each(model, torch.tensor(WINDOWS[0]), torch.tensor([8]))
+    part = scores_after_each(model, torch.tensor(WINDOWS[0][:5]), torch.tensor([5]))
+    torch.testing.assert_close(whole[:5], part, atol=1e-5, rtol=1e-5)
+
+
+def test_order_matters(model):
+    swapped = ITEMS.clone()
+    swapped[[0, 2]] = swapped[[2, 0]]
+    before, after = (model.encode_last(items, LENGTHS).hidden for items in (ITEMS, swapped))
+    assert not torch.allclose(before[0], after[0])
+
+
+def plain_sasrec(model: SASRec, history: list[int]) -> Tensor:
+    """Scores after the last, one position at a time, with nothing but matrix products."""
     weights = dict(model.named_parameters())
     dim, heads = weights["norm.weight"].numel(), model.blocks[0].heads
-    positions = weights["position_embedding.weight"][: len(history)].flip(0)
-    x = weights["item_embedding.weight"][history] * dim**0.5 + positions
+    head_dim = dim // heads
+    x = weights["item_embedding.weight"][history] * dim**0.5
+    is_rotary = "position_embedding.weight" not in weights
+    if not is_rotary:
+        x = x + weights["position_embedding.weight"][: len(history)].flip(0)
 
-    def norm(name: str, value: torch.Tensor) -> torch.Tensor:
+    def norm(name: str, value: Tensor) -> Tensor:
         return layer_norm(value, (dim,), weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    def project(name: str, value: torch.Tensor) -> torch.Tensor:
+    def project(name: str, value: Tensor) -> Tensor:
         return linear(value, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def turned(vector: Tensor, position: int) -> Tensor:
+        if not is_rotary:
+            return vector
+        pairs = torch.complex(*vector.chunk(2))
+        speed = 10_000.0 ** (-torch.arange(len(pairs)) / len(pairs))
+        pairs = pairs * torch.polar(torch.ones(len(pairs)), position * speed)
+        return torch.cat([pairs.real, pairs.imag])
 
     for number in range(len(model.blocks)):
         block = f"blocks.{number}"
@@ -72,41 +120,61 @@ def plain_sasrec(model: SASRec, history: list[int]) -> torch.Tensor:
         for t in range(len(history)):
             mixed = []
             for h in range(heads):
-                part = slice(h * dim // heads, (h + 1) * dim // heads)
-                weight = softmax(key[: t + 1, part] @ query[t, part] / (dim // heads) ** 0.5, 0)
+                part = slice(h * head_dim, (h + 1) * head_dim)
+                keys = torch.stack([turned(key[s, part], s) for s in range(t + 1)])
+                weight = softmax(keys @ turned(query[t, part], t) / head_dim**0.5, 0)
                 mixed.append(weight @ value[: t + 1, part])
             rows.append(torch.cat(mixed))
         x = x + project(f"{block}.attention_out", torch.stack(rows))
-        hidden = relu(project(f"{block}.feed_forward.0", norm(f"{block}.feed_forward_norm", x)))
-        x = x + project(f"{block}.feed_forward.3", hidden)
-    return project("output", norm("norm", x))
+        normed = norm(f"{block}.feed_forward_norm", x)
+        if f"{block}.feed_forward.into.weight" in weights:
+            value, gate = project(f"{block}.feed_forward.into", normed).chunk(2, dim=-1)
+            x = x + project(f"{block}.feed_forward.out", value * silu(gate))
+        else:
+            hidden = relu(project(f"{block}.feed_forward.0", normed))
+            x = x + project(f"{block}.feed_forward.3", hidden)
+    last = norm("norm", x)[-1]
+    scores = weights["item_embedding.weight"] @ last
+    if "repeats.at_all.weight" in weights:
+        by_lag, at_all = project("repeats.by_lag", last), project("repeats.at_all", last)
+        for lag, item in enumerate(reversed(history)):
+            scores[item] += by_lag[lag] + at_all[0]
+    scores[0] = float("-inf")
+    return scores
 
 
-def test_the_model_agrees_with_a_plain_reference(model, items):
-    for row in items:
-        expected = plain_sasrec(model, row.tolist())
-        assert torch.allclose(model(row[None])[0], expected, atol=1e-5)
+@pytest.mark.parametrize(
+    ("positions", "feed_forward", "repeats"),
+    list(itertools.product(["rotary", "learned"], ["swiglu", "relu"], [True, False])),
+)
+def test_the_model_agrees_with_a_plain_reference(positions, feed_forward, repeats):
+    model = build(positions, feed_forward, repeats)
+    scores = model.scores(model.encode_last(ITEMS, LENGTHS))
+    for row, window in enumerate(WINDOWS):
+        torch.testing.assert_close(scores[row], plain_sasrec(model, window), atol=1e-4, rtol=1e-4)
 
 
-def test_without_its_projection_the_model_ends_in_the_last_norm(items):
-    torch.manual_seed(0)
-    bare = SASRec(30, max_length=12, dim=16, heads=4, output_projection=False).eval()
-    hidden = bare(items)
-    assert torch.allclose(hidden.mean(-1), torch.zeros(3, 9), atol=1e-5)
-    assert sum(p.numel() for p in bare.parameters()) == (
-        sum(p.numel() for p in SASRec(30, max_length=12, dim=16, heads=4).parameters()) - 16 * 17
-    )
-
-
-def test_padding_never_wins(model, items):
-    scores = model.scores(model(items)[:, -1])
-    assert scores.shape == (3, 31)
+def test_padding_never_wins(model):
+    scores = model.scores(model.encode_last(ITEMS, LENGTHS))
+    assert scores.shape == (4, 31)
     assert scores[:, 0].isneginf().all()
 
 
 def test_heads_that_do_not_divide_dim_name_those_that_do():
-    with pytest.raises(ConfigError, match=r"model\.heads=3 .* model\.dim=64; .* 1, 2, 4, 8, 16"):
+    with pytest.raises(ConfigError, match=r"model\.heads=3 .* model\.dim=64 .* 1, 2, 4, 8, 16"):
         SASRec(catalogue_size=10, dim=64, heads=3)
+
+
+def test_rotary_positions_refuse_heads_of_odd_width():
+    with pytest.raises(ConfigError, match=r"model\.heads=4 .* model\.dim=12 into even parts"):
+        SASRec(catalogue_size=10, dim=12, heads=4)
+    SASRec(catalogue_size=10, dim=12, heads=4, positions="learned")
+
+
+@pytest.mark.parametrize("choice", ["positions", "feed_forward"])
+def test_an_unknown_choice_is_named(choice):
+    with pytest.raises(ConfigError, match=rf"model\.{choice}='sinus' is not one of"):
+        SASRec(catalogue_size=10, **{choice: "sinus"})
 
 
 def test_a_history_beyond_max_length_is_refused(model):

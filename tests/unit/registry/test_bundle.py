@@ -78,7 +78,7 @@ def test_a_changed_weight_is_noticed(path):
 
 
 def test_a_bundle_of_another_version_names_both(path):
-    with pytest.raises(BundleError, match="bundle format 99, this version reads 1"):
+    with pytest.raises(BundleError, match="bundle format 99, this version reads 2"):
         bundles.load(rewritten(path, format_version=99))
 
 

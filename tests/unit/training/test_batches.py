@@ -37,9 +37,7 @@ def transitions(batches) -> list[tuple[int, int]]:
     return [
         (item, target)
         for batch in batches
-        for items, targets in zip(batch.items.tolist(), batch.targets.tolist())
-        for item, target in zip(items, targets)
-        if target
+        for item, target in zip(batch.items.tolist(), batch.targets.tolist(), strict=True)
     ]
 
 
@@ -63,12 +61,20 @@ def test_an_epoch_asks_for_every_transition_exactly_once(lengths, max_length, ba
 
 
 @given(lengths, st.integers(1, 6))
-def test_windows_are_left_padded_and_never_longer_than_max_length(lengths, max_length):
+def test_a_batch_holds_nothing_but_windows_the_longest_first(lengths, max_length):
     for batch in epoch(dataset(lengths, max_length=max_length)):
-        assert batch.items.shape[1] <= max_length
-        for row in batch.items.tolist():
-            real = [item for item in row if item]
-            assert row == [0] * (len(row) - len(real)) + real
+        sizes = batch.lengths.tolist()
+        assert sizes == sorted(sizes, reverse=True)
+        assert sum(sizes) == len(batch.items) == len(batch.targets)
+        assert 1 <= sizes[-1] <= sizes[0] <= max_length
+
+
+@given(lengths, st.integers(1, 6))
+def test_within_a_window_each_target_is_the_next_item(lengths, max_length):
+    for batch in epoch(dataset(lengths, max_length=max_length)):
+        sizes = batch.lengths.tolist()
+        for items, targets in zip(batch.items.split(sizes), batch.targets.split(sizes)):
+            assert items[1:].equal(targets[:-1])
 
 
 def test_the_newest_window_is_full_and_the_oldest_takes_the_rest():
@@ -113,6 +119,19 @@ def test_ranks_share_an_epoch_without_overlap(lengths, world_size):
     ranks = [dataset(lengths, rank=r, world_size=world_size) for r in range(world_size)]
     together = [pair for rank in ranks for pair in transitions(epoch(rank))]
     assert sorted(together) == alone
+
+
+@given(lengths, st.integers(1, 3))
+def test_every_rank_knows_how_many_tokens_the_step_has(lengths, world_size):
+    ranks = [dataset(lengths, rank=r, world_size=world_size) for r in range(world_size)]
+    for shares in zip(*map(epoch, ranks), strict=True):
+        assert {share.step_tokens for share in shares} == {sum(len(s.items) for s in shares)}
+
+
+def test_a_rank_beyond_the_windows_of_a_batch_gets_none():
+    share = dataset([5], rank=1, world_size=2)[Place(0, 0)]
+    assert [len(part) for part in (share.items, share.targets, share.lengths)] == [0, 0, 0]
+    assert share.step_tokens == 4
 
 
 @pytest.mark.parametrize("done", [0, 1, 4, 5, 13])

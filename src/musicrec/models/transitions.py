@@ -1,0 +1,90 @@
+"""Transitions: what most often came right after a track, remembered by count instead of weight.
+
+Albums and playlists repeat to the letter what embeddings learn only slowly: this track, then that
+one. So the counts of first-order Markov stand in a table, the most frequent successors of each
+track, and every token gives their scores a bias::
+
+    bias(j) = a * log(times j followed) - b * log(times anything followed) + c
+
+with ``a``, ``b`` and ``c`` a linear function of what the model knows after the token, so it learns
+when to follow the crowd. It starts from nothing (all three 0) and is trained with everything else,
+in logits: one softmax, one loss, as in ``repeats``. A mixture of counts and a network is old in
+language models (arXiv 1911.00172); FPMC (WWW 2010) is its kin here.
+
+In training, a token's own transition is in the counts, and would give its target away. It is taken
+out for that token: a successor that followed once, here, has no bias here.
+
+Axes: ``items`` = catalogue_size + 1; ``successors`` kept of each; ``tokens``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from musicrec.models.biases import Biases
+
+
+class TransitionMemory(nn.Module):
+    """The most frequent successors of each item, and how much to make of them.
+
+    The counts are buffers, so checkpoints and bundles hold them: 8 bytes a successor.
+
+    Args:
+        catalogue_size: number of items.
+        successors: kept of each item, at most.
+        dim: of what the model knows.
+    """
+
+    def __init__(self, catalogue_size: int, successors: int, dim: int) -> None:
+        super().__init__()
+        items = catalogue_size + 1
+        self.register_buffer("successors", torch.zeros(items, successors, dtype=torch.int32))
+        self.register_buffer("counts", torch.zeros(items, successors))
+        self.register_buffer("totals", torch.zeros(items))
+        self.successors: Tensor
+        """``(items, successors)`` int32, the most frequent first, equals by index; 0 where none."""
+        self.counts: Tensor
+        """``(items, successors)`` times each followed; 0 where none."""
+        self.totals: Tensor
+        """``(items,)`` times anything followed."""
+        self.use = nn.Linear(dim, 3)
+        nn.init.zeros_(self.use.weight)
+        nn.init.zeros_(self.use.bias)
+
+    def remember(self, before: Tensor, after: Tensor) -> None:
+        """Count these transitions, and no others.
+
+        Args:
+            before, after: ``(transitions,)`` int64 items played right one after the other.
+        """
+        items, most = self.successors.shape
+        pairs, counts = torch.unique(before * items + after, return_counts=True)
+        # Within an item the most frequent first; both sorts are stable, so equals stay by index.
+        order = counts.argsort(descending=True, stable=True)
+        order = order[(pairs[order] // items).argsort(stable=True)]
+        pairs, counts = pairs[order], counts[order]
+        first = pairs // items
+        place = torch.arange(len(pairs)) - torch.searchsorted(first, first)
+        is_kept = place < most
+        where = first[is_kept], place[is_kept]
+        self.successors.zero_()[where] = (pairs[is_kept] % items).int()
+        self.counts.zero_()[where] = counts[is_kept].float()
+        self.totals.copy_(torch.bincount(before, minlength=items))
+
+    def forward(self, hidden: Tensor, last: Tensor, learnt: Tensor | None = None) -> Biases:
+        """What to add to the scores of each token's successors.
+
+        Args:
+            hidden: ``(tokens, dim)`` what the model knows after each token.
+            last: ``(tokens,)`` int64, each token's own item.
+            learnt: ``(tokens,)`` int64, what followed each token where that is in the counts.
+        """
+        successors, counts = self.successors[last].long(), self.counts[last]
+        total = self.totals[last][:, None]
+        if learnt is not None:
+            counts = counts - (successors == learnt[:, None]).to(counts.dtype)
+            total = total - 1
+        by_count, by_total, constant = self.use(hidden).split(1, dim=1)
+        values = by_count * counts.clamp(min=1).log() - by_total * total.clamp(min=1).log()
+        return Biases(successors, (values + constant).masked_fill(counts < 1, 0))
