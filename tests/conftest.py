@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # One thread a test process and its children: several run side by side. Before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from musicrec.database import embedded, engine
 from musicrec.database.engine import Dataset
 from musicrec.database.locks import is_held
+
+# How long an example takes on a busy machine says nothing about the code.
+settings.register_profile("musicrec", deadline=None)
+settings.load_profile("musicrec")
 
 ROOT = Path(__file__).resolve().parents[1]
 

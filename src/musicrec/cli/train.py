@@ -18,7 +18,7 @@ from musicrec.cli import door, flags, outputs, report, settings
 from musicrec.cli.listens import source_of
 from musicrec.cli.prepare import Start, prepare
 from musicrec.errors import ConfigError, MusicrecError
-from musicrec.interactions.sequence import play_counts
+from musicrec.interactions.sequence import play_counts, transitions
 from musicrec.interactions.snapshot import Snapshot
 from musicrec.interactions.source import Source
 from musicrec.models.losses import SampledSoftmax
@@ -50,6 +50,8 @@ def train(config: DictConfig) -> float:
     """
     settings.check(config)
     meeting = _trainer(config, logger=False, enable_checkpointing=False)
+    if meeting.world_size > 1:
+        settings.check_together(config, meeting.strategy.root_device.type)
     with Ranks(meeting) as ranks:
         return _train(config, ranks)
 
@@ -102,11 +104,13 @@ def _data(config: DictConfig, snapshot: Path) -> ListeningDataModule:
 def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
     """The untrained model, its weights drawn from the seed."""
     torch.manual_seed(config.seed)
-    loss = instantiate(config.loss)
+    loss, sequences = instantiate(config.loss), data.snapshot.sequences
     if isinstance(loss, SampledSoftmax):
-        loss.propose(torch.from_numpy(play_counts(data.snapshot.sequences, data.training_prefix)))
+        loss.propose(torch.from_numpy(play_counts(sequences, data.training_prefix)))
+    model = instantiate(config.model, catalogue_size=data.snapshot.facts.catalogue_size)
+    model.remember(*map(torch.from_numpy, transitions(sequences, data.training_prefix)))
     return NextItemModule(
-        instantiate(config.model, catalogue_size=data.snapshot.facts.catalogue_size),
+        model,
         loss,
         seen=check_seen(config.seen),
         seed=config.seed,

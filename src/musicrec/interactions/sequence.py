@@ -74,3 +74,13 @@ def play_counts(
         played = spans(sequences.offsets[:-1][these], prefix[these])
         counts += np.bincount(sequences.items[played], minlength=items)
     return counts
+
+
+def transitions(sequences: Sequences, prefix: IntArray) -> tuple[IntArray, IntArray]:
+    """Items played right one after the other within each listener's first ``prefix`` ones.
+
+    Returns:
+        ``(transitions,)`` int64 what came before, and what after.
+    """
+    before = spans(sequences.offsets[:-1], np.maximum(prefix - 1, 0))
+    return sequences.items[before].astype(np.int64), sequences.items[before + 1].astype(np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
+from torch.nn.functional import normalize, pad
 
 from musicrec.errors import ConfigError
 from musicrec.models.biases import Biases
@@ -44,7 +44,13 @@ class FullCrossEntropy(nn.Module):
         self.chunk_mb = chunk_mb
 
     def forward(
-        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        item_embedding: Tensor,
+        biases: Biases | None = None,
+        *,
+        is_cosine: bool = False,
     ) -> Tensor:
         """Sum over tokens.
 
@@ -53,7 +59,10 @@ class FullCrossEntropy(nn.Module):
             target: ``(tokens,)`` int64, at least 1.
             item_embedding: ``(items, dim)``.
             biases: what is added to some scores.
+            is_cosine: only the direction of an item's embedding counts.
         """
+        if is_cosine:
+            item_embedding = normalize(item_embedding, dim=1)
         device = hidden.device.type
         chunk_mb = self.chunk_mb or _CHUNK_MB.get(device, _CHUNK_MB_ELSEWHERE)
         chunk_tokens = max(int(chunk_mb * 1e6) // (4 * len(item_embedding)), 1)

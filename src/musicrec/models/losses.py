@@ -2,7 +2,8 @@
 
 Every loss is called as ``loss(hidden, target, item_embedding, biases)`` and returns the **sum**
 over tokens, so that whoever averages (over a batch, over ranks) does it by the true number of
-tokens. An item's score is ``hidden @ item_embedding[item]`` and what ``biases`` add to it.
+tokens. An item's score is ``hidden @ item_embedding[item]`` and what ``biases`` add to it; with
+``is_cosine`` the item's row is brought to length 1 before.
 
 Axes: ``tokens`` positions that have a target, padding already left out; ``items`` =
 catalogue_size + 1 rows of the item embedding, row 0 padding, never a target nor a negative.
@@ -14,7 +15,12 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, embedding, logsigmoid
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    embedding,
+    logsigmoid,
+    normalize,
+)
 
 from musicrec.errors import ConfigError
 from musicrec.models.biases import Biases
@@ -53,7 +59,13 @@ class SampledSoftmax(nn.Module):
         return self
 
     def forward(
-        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        item_embedding: Tensor,
+        biases: Biases | None = None,
+        *,
+        is_cosine: bool = False,
     ) -> Tensor:
         if self.proposal is None:
             raise ValueError("SampledSoftmax draws by plays: call propose(play_counts) first")
@@ -63,6 +75,8 @@ class SampledSoftmax(nn.Module):
             hidden = hidden.to(item_embedding.dtype)
             targets = embedding(target, item_embedding, sparse=True)
             others = embedding(negatives.items, item_embedding, sparse=True)
+            if is_cosine:
+                targets, others = normalize(targets, dim=1), normalize(others, dim=1)
             positive_logit = (hidden * targets).sum(dim=1)
             negative_logits = hidden @ others.T + negatives.correction
             if biases is not None:
@@ -80,7 +94,13 @@ class BCE(nn.Module):
     """
 
     def forward(
-        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        item_embedding: Tensor,
+        biases: Biases | None = None,
+        *,
+        is_cosine: bool = False,
     ) -> Tensor:
         catalogue_size = len(item_embedding) - 1
         if catalogue_size < 2:
@@ -88,8 +108,8 @@ class BCE(nn.Module):
         # One of the other catalogue_size - 1 items: step over the target.
         negative = _uniform_items(target.shape, catalogue_size - 1, target)
         negative = negative + (negative >= target)
-        positive_score = _score_each(hidden, item_embedding, target, biases)
-        negative_score = _score_each(hidden, item_embedding, negative, biases)
+        positive_score = _score_each(hidden, item_embedding, target, biases, is_cosine)
+        negative_score = _score_each(hidden, item_embedding, negative, biases, is_cosine)
         return -(logsigmoid(positive_score) + logsigmoid(-negative_score)).sum()
 
 
@@ -111,15 +131,21 @@ class GBCE(nn.Module):
         self.t = t
 
     def forward(
-        self, hidden: Tensor, target: Tensor, item_embedding: Tensor, biases: Biases | None = None
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        item_embedding: Tensor,
+        biases: Biases | None = None,
+        *,
+        is_cosine: bool = False,
     ) -> Tensor:
         catalogue_size = len(item_embedding) - 1
         sampling_rate = min(self.num_negatives / max(catalogue_size - 1, 1), 1.0)
         beta = sampling_rate * (self.t * (1 - 1 / sampling_rate) + 1 / sampling_rate)
-        positive = _score_each(hidden, item_embedding, target, biases)
+        positive = _score_each(hidden, item_embedding, target, biases, is_cosine)
         drawn = _uniform_items((self.num_negatives,), catalogue_size, target)
         negatives, times = torch.unique(drawn, return_counts=True)
-        negative = hidden @ item_embedding[negatives].T
+        negative = hidden @ _rows(item_embedding, negatives, is_cosine).T
         if biases is not None:
             negative = biases.add_to_some(negative, negatives)
         against = binary_cross_entropy_with_logits(
@@ -132,11 +158,16 @@ class GBCE(nn.Module):
 
 
 def _score_each(
-    hidden: Tensor, item_embedding: Tensor, items: Tensor, biases: Biases | None
+    hidden: Tensor, item_embedding: Tensor, items: Tensor, biases: Biases | None, is_cosine: bool
 ) -> Tensor:
     """``(tokens,)`` score of one item per token."""
-    scores = (hidden * item_embedding[items]).sum(dim=1)
+    scores = (hidden * _rows(item_embedding, items, is_cosine)).sum(dim=1)
     return scores if biases is None else scores + biases.of(items)
+
+
+def _rows(item_embedding: Tensor, items: Tensor, is_cosine: bool) -> Tensor:
+    rows = item_embedding[items]
+    return normalize(rows, dim=1) if is_cosine else rows
 
 
 def _uniform_items(shape: tuple[int, ...] | torch.Size, highest: int, like: Tensor) -> Tensor:

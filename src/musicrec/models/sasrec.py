@@ -8,7 +8,9 @@ Departures from the paper, each on purpose:
   after the blocks; the authors' code normalises the queries only.
 - *Rotary positions and a gated feed-forward* (``block``) instead of learned positions and ReLU,
   which remain as a choice.
-- *Repeats are scored apart* (``repeats``), as a choice: what a listener has just heard.
+- *Scores go by direction* (cosine, times a learnt temperature), not by length, as a choice.
+- *Repeats and transitions are scored apart* (``repeats``, ``transitions``), as choices: what a
+  listener has just heard, and what most often came next.
 - *Batches are flat*: windows one after the other, without padding (``layout``).
 - *The loss is a choice* (``losses``), full cross-entropy by default; the paper's is binary
   cross-entropy with one negative.
@@ -23,10 +25,11 @@ within a window; ``windows``; ``dim``.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from musicrec.errors import ConfigError
 from musicrec.models.biases import Biases
@@ -34,13 +37,19 @@ from musicrec.models.block import Block, FeedForward, Positions
 from musicrec.models.dropout import Dropout
 from musicrec.models.layout import Layout
 from musicrec.models.repeats import RepeatHead, lagged
+from musicrec.models.transitions import TransitionMemory
+
+Similarity = Literal["cosine", "dot"]
+
+_COLD = 2.7
+"""Logarithm of what cosines are multiplied with at first."""
 
 
 class Known(NamedTuple):
     """What the model knows after each of some interactions, ``rows`` of them."""
 
     hidden: Tensor
-    """``(rows, dim)``."""
+    """``(rows, dim)``; times ``output_table`` it gives scores."""
     biases: Biases | None
     """What is added to the scores of some items; None for nothing."""
 
@@ -57,11 +66,15 @@ class SASRec(nn.Module):
         dropout: probability, on embeddings, attention and both sub-layers.
         positions: ``rotary``, in every block, or the paper's ``learned``, added to the items.
         feed_forward: ``swiglu`` of width 2 dim, or the paper's ``relu`` of width dim.
+        similarity: ``cosine`` scores by direction alone, times a learnt temperature; the paper's
+            ``dot`` lets the length of an item's embedding speak for it, too.
         repeats: score heard tracks by how long ago they were heard, too.
+        transitions: successors of each item to remember and score by count, too; 0: none. Before
+            training, ``remember`` must count them.
 
     Raises:
-        ConfigError: a size is not positive, ``heads`` does not divide ``dim`` (into even parts, for
-            rotary positions), or a choice is unknown.
+        ConfigError: a size is not positive (``transitions``: negative), ``heads`` does not divide
+            ``dim`` (into even parts, for rotary positions), or a choice is unknown.
     """
 
     def __init__(
@@ -74,15 +87,20 @@ class SASRec(nn.Module):
         dropout: float = 0.2,
         positions: Positions = "rotary",
         feed_forward: FeedForward = "swiglu",
+        similarity: Similarity = "cosine",
         repeats: bool = True,
+        transitions: int = 32,
     ) -> None:
         super().__init__()
         _check_sizes(max_length=max_length, dim=dim, blocks=blocks, heads=heads)
         _check_choice("positions", positions, get_args(Positions))
         _check_choice("feed_forward", feed_forward, get_args(FeedForward))
+        _check_choice("similarity", similarity, get_args(Similarity))
         _check_heads(dim, heads, even=positions == "rotary")
         if not 0 <= dropout < 1:
             raise ConfigError(f"model.dropout={dropout} is not a probability in [0, 1)")
+        if transitions < 0:
+            raise ConfigError(f"model.transitions={transitions} must be 0 (none) or more")
         self.catalogue_size = catalogue_size
         self.max_length = max_length
         self.item_embedding = nn.Embedding(catalogue_size + 1, dim, padding_idx=0)
@@ -100,7 +118,11 @@ class SASRec(nn.Module):
             for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(dim)
+        self.log_temperature = nn.Parameter(torch.tensor(_COLD)) if similarity == "cosine" else None
         self.repeats = RepeatHead(dim, max_length) if repeats else None
+        self.transitions = (
+            TransitionMemory(catalogue_size, transitions, dim) if transitions else None
+        )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -123,7 +145,17 @@ class SASRec(nn.Module):
         is_item = items != 0
         return self.scores(self.encode_last(items[is_item], is_item.sum(dim=1)))
 
-    def encode(self, items: Tensor, lengths: Tensor) -> Known:
+    def remember(self, before: Tensor, after: Tensor) -> None:
+        """Count the transitions to go by; without a transition memory nothing happens.
+
+        Args:
+            before, after: ``(transitions,)`` int64 items played right one after the other, of what
+                is trained on and nothing else.
+        """
+        if self.transitions is not None:
+            self.transitions.remember(before, after)
+
+    def encode(self, items: Tensor, lengths: Tensor, targets: Tensor | None = None) -> Known:
         """What the model knows after each interaction, ``(tokens, dim)``.
 
         A row has seen the items of its window up to and with its own, and nothing else.
@@ -132,6 +164,8 @@ class SASRec(nn.Module):
             items: ``(tokens,)`` int64 item indices, none of them 0.
             lengths: ``(windows,)`` int64, items of each window, 1 to ``max_length``; best on the
                 CPU, and longest first (``Layout`` says why).
+            targets: ``(tokens,)`` int64, what followed each, where the model is to learn it: those
+                very transitions are among the counted.
 
         Raises:
             ValueError: a window is longer than ``max_length``.
@@ -140,7 +174,7 @@ class SASRec(nn.Module):
         x = self._embed(items, layout)
         for block in self.blocks:
             x = block(x, layout)
-        return self._known(self.norm(x), items, layout)
+        return self._known(self.norm(x), items, layout, targets=targets)
 
     def encode_last(self, items: Tensor, lengths: Tensor) -> Known:
         """As ``encode``, for the newest interaction of each window only: ``(windows, dim)``.
@@ -153,7 +187,7 @@ class SASRec(nn.Module):
             x = block(x, layout)
         last = cast(Block, self.blocks[-1])
         newest = self.norm(last.newest(x, layout))
-        return self._known(newest, items, layout, layout.newest)
+        return self._known(newest, items, layout, rows=layout.newest)
 
     def _layout(self, items: Tensor, lengths: Tensor) -> Layout:
         layout = Layout(lengths, items.device)
@@ -170,18 +204,43 @@ class SASRec(nn.Module):
         return embedded
 
     def _known(
-        self, hidden: Tensor, items: Tensor, layout: Layout, rows: Tensor | None = None
+        self,
+        hidden: Tensor,
+        items: Tensor,
+        layout: Layout,
+        *,
+        rows: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> Known:
-        if self.repeats is None:
-            return Known(hidden, None)
-        return Known(hidden, self.repeats(hidden, lagged(items, layout.position, rows)))
+        biases = None
+        if self.repeats is not None:
+            biases = self.repeats(hidden, lagged(items, layout.position, rows))
+        if self.transitions is not None:
+            last = items if rows is None else items[rows]
+            recalled = self.transitions(hidden, last, targets)
+            biases = recalled if biases is None else biases.beside(recalled)
+        if self.log_temperature is not None:
+            hidden = normalize(hidden, dim=1) * self.log_temperature.exp()
+        return Known(hidden, biases)
 
-    def scores(self, known: Known) -> Tensor:
+    @property
+    def is_cosine(self) -> bool:
+        return self.log_temperature is not None
+
+    def output_table(self) -> Tensor:
+        """``(catalogue_size + 1, dim)`` what ``hidden`` is multiplied with."""
+        weight = self.item_embedding.weight
+        return normalize(weight, dim=1) if self.is_cosine else weight
+
+    def scores(self, known: Known, table: Tensor | None = None) -> Tensor:
         """Score of every item as the next one, ``(rows, catalogue_size + 1)``.
 
         Never in bfloat16, autocast or not: it ties scores that differ. Padding scores ``-inf``.
+
+        Args:
+            table: ``output_table()``, from whoever asks often and keeps it.
         """
-        weight = self.item_embedding.weight
+        weight = self.output_table() if table is None else table
         with torch.autocast(weight.device.type, enabled=False):
             scores = known.hidden.to(weight.dtype) @ weight.T
             if known.biases is not None:

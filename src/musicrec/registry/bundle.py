@@ -164,7 +164,7 @@ def _checksum(content: Plain, path: Path) -> str:
 
     def plain(value: object) -> object:
         if isinstance(value, Tensor):
-            digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
             return [str(value.dtype), list(value.shape)]
         raise BundleError(f"{path}: {type(value).__name__} has no place in a bundle")
 

@@ -70,6 +70,8 @@ class Recommender:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        with torch.inference_mode():
+            self._table = bundle.model.output_table()
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
@@ -124,7 +126,9 @@ class Recommender:
 
     def _scores(self, heard: list[int]) -> Tensor:
         model = self.bundle.model
-        scores: Tensor = model(torch.tensor(heard[-model.max_length :])[None])[0]
+        items = torch.tensor(heard[-model.max_length :])
+        known = model.encode_last(items, torch.tensor([len(items)]))
+        scores: Tensor = model.scores(known, self._table)[0]
         return scores
 
     def _best(self, scores: Tensor, k: int) -> tuple[Recommendation, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from musicrec.errors import DataError
-from musicrec.interactions.sequence import Sequences, spans
+from musicrec.interactions.sequence import Sequences, spans, transitions
 from musicrec.interactions.split import Targets
 from musicrec.metrics.ranking import means, ndcg
 from musicrec.metrics.significance import mean_interval
@@ -36,7 +36,6 @@ def baselines(
             untimed dataset counts all plays.
     """
     known = spans(sequences.offsets[:-1], targets.known)
-    before = spans(sequences.offsets[:-1], np.maximum(targets.known - 1, 0))
     if sequences.timed and len(known):
         times = sequences.times[known]
         recent = known[times > times.max() - popularity_days * MICROSECONDS_PER_DAY]
@@ -44,13 +43,11 @@ def baselines(
         recent = known
     size = sequences.catalogue_size
 
-    def items(index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-        return torch.from_numpy(sequences.items[index].astype(np.int64))
-
+    before, after = map(torch.from_numpy, transitions(sequences, targets.known))
     return {
-        "popularity": Popularity(items(recent), size),
+        "popularity": Popularity(torch.from_numpy(sequences.items[recent].astype(np.int64)), size),
         "personal_top": PersonalTop(size),
-        "markov": Markov(items(before), items(before + 1), size),
+        "markov": Markov(before, after, size),
     }
 
 

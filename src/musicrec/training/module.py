@@ -79,8 +79,14 @@ class NextItemModule(LightningModule):
         # uninterrupted one drew, and ranks draw apart.
         draw = batch.step * self.trainer.world_size + self.global_rank
         torch.manual_seed(self.seed * 1_000_003 + draw)
-        hidden, biases = self.model.encode(batch.items, batch.lengths)
-        total = self.loss(hidden, batch.targets, self.model.item_embedding.weight, biases)
+        hidden, biases = self.model.encode(batch.items, batch.lengths, batch.targets)
+        total = self.loss(
+            hidden,
+            batch.targets,
+            self.model.item_embedding.weight,
+            biases,
+            is_cosine=self.model.is_cosine,
+        )
         learnt = self._sum_over_ranks(total.detach())
         self.log("train/loss", learnt / batch.step_tokens, prog_bar=True, batch_size=1)
         self._epoch_loss = self._epoch_loss + learnt

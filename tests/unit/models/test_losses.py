@@ -101,6 +101,23 @@ def test_biases_score_as_if_they_stood_in_the_embedding(case, loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_by_cosine_a_loss_is_that_of_rows_of_length_one(case, loss):
+    hidden, target, embedding = case
+    torch.manual_seed(4)
+    ours = loss(hidden, target, embedding, is_cosine=True)
+    by_ours = torch.autograd.grad(ours, [hidden, embedding])
+    torch.manual_seed(4)
+    unit = torch.nn.functional.normalize(embedding, dim=1)
+    leaf = unit.detach().requires_grad_()  # a sparse gradient goes no further than a leaf
+    plain = loss(hidden, target, leaf)
+    of_hidden, of_unit = torch.autograd.grad(plain, [hidden, leaf])
+    (of_embedding,) = torch.autograd.grad(unit, embedding, of_unit.to_dense())
+    torch.testing.assert_close(ours, plain)
+    for mine, theirs in zip(by_ours, [of_hidden, of_embedding]):
+        torch.testing.assert_close(mine.to_dense(), theirs)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_a_loss_works_in_mixed_precision(loss):
     embedding = torch.randn(ROWS, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):

@@ -15,7 +15,11 @@ ITEMS = torch.tensor([item for window in WINDOWS for item in window])
 LENGTHS = torch.tensor([len(window) for window in WINDOWS])
 
 
-def build(positions: str = "rotary", feed_forward: str = "swiglu", repeats: bool = True) -> SASRec:
+#: What was played right one after the other, to remember.
+BEFORE, AFTER = torch.tensor([6, 6, 6, 6, 2, 3, 5]), torch.tensor([7, 7, 7, 4, 9, 1, 5])
+
+
+def build(**choices: object) -> SASRec:
     torch.manual_seed(0)
     model = SASRec(
         catalogue_size=30,
@@ -24,12 +28,11 @@ def build(positions: str = "rotary", feed_forward: str = "swiglu", repeats: bool
         blocks=2,
         heads=4,
         dropout=0.3,
-        positions=positions,
-        feed_forward=feed_forward,
-        repeats=repeats,
+        **choices,
     )
     for parameter in model.parameters():  # away from the small initial values
         torch.nn.init.normal_(parameter, std=0.3)
+    model.remember(BEFORE, AFTER)
     return model.eval()
 
 
@@ -134,21 +137,38 @@ def plain_sasrec(model: SASRec, history: list[int]) -> Tensor:
             hidden = relu(project(f"{block}.feed_forward.0", normed))
             x = x + project(f"{block}.feed_forward.3", hidden)
     last = norm("norm", x)[-1]
-    scores = weights["item_embedding.weight"] @ last
+    if "log_temperature" in weights:
+        length = weights["item_embedding.weight"].norm(dim=1) * last.norm()
+        cosine = weights["item_embedding.weight"] @ last / length
+        scores = cosine * weights["log_temperature"].exp()
+    else:
+        scores = weights["item_embedding.weight"] @ last
     if "repeats.at_all.weight" in weights:
         by_lag, at_all = project("repeats.by_lag", last), project("repeats.at_all", last)
         for lag, item in enumerate(reversed(history)):
             scores[item] += by_lag[lag] + at_all[0]
+    if "transitions.use.weight" in weights:
+        by_count, by_total, constant = project("transitions.use", last)
+        followed = AFTER[history[-1] == BEFORE].tolist()
+        for item in set(followed):
+            count, total = torch.tensor([followed.count(item), len(followed)]).log()
+            scores[item] += by_count * count - by_total * total + constant
     scores[0] = float("-inf")
     return scores
 
 
-@pytest.mark.parametrize(
-    ("positions", "feed_forward", "repeats"),
-    list(itertools.product(["rotary", "learned"], ["swiglu", "relu"], [True, False])),
-)
-def test_the_model_agrees_with_a_plain_reference(positions, feed_forward, repeats):
-    model = build(positions, feed_forward, repeats)
+CHOICES = {
+    "positions": ["rotary", "learned"],
+    "feed_forward": ["swiglu", "relu"],
+    "similarity": ["cosine", "dot"],
+    "repeats": [True, False],
+    "transitions": [32, 0],
+}
+
+
+@pytest.mark.parametrize("choices", list(itertools.product(*CHOICES.values())), ids=str)
+def test_the_model_agrees_with_a_plain_reference(choices):
+    model = build(**dict(zip(CHOICES, choices)))
     scores = model.scores(model.encode_last(ITEMS, LENGTHS))
     for row, window in enumerate(WINDOWS):
         torch.testing.assert_close(scores[row], plain_sasrec(model, window), atol=1e-4, rtol=1e-4)
@@ -171,10 +191,20 @@ def test_rotary_positions_refuse_heads_of_odd_width():
     SASRec(catalogue_size=10, dim=12, heads=4, positions="learned")
 
 
-@pytest.mark.parametrize("choice", ["positions", "feed_forward"])
+@pytest.mark.parametrize("choice", ["positions", "feed_forward", "similarity"])
 def test_an_unknown_choice_is_named(choice):
     with pytest.raises(ConfigError, match=rf"model\.{choice}='sinus' is not one of"):
         SASRec(catalogue_size=10, **{choice: "sinus"})
+
+
+def test_a_negative_number_of_transitions_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.transitions=-1"):
+        SASRec(catalogue_size=10, transitions=-1)
+
+
+def test_a_kept_table_gives_the_same_scores(model):
+    known = model.encode_last(ITEMS, LENGTHS)
+    assert torch.equal(model.scores(known, model.output_table()), model.scores(known))
 
 
 def test_a_history_beyond_max_length_is_refused(model):
