@@ -9,44 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import torch
 
+from commands import assert_same_weights, command, done, finished, wait_for
+from damage import flip_a_byte
 from musicrec import Recommender
+from musicrec.cli import outputs
 from musicrec.database import cluster, embedded, engine
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 FAST = ("debug=fast", "trainer=cpu")
-
-
-def command(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "120"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # As in a terminal: what a shell starts in the background ignores Ctrl-C, children too.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
-
-
-def done(process: subprocess.Popen[str]) -> str:
-    code, out, err = finished(process)
-    assert code == 0, err
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -176,33 +152,27 @@ def test_a_sweep_trains_every_combination_and_reports_the_best(postgres, tmp_pat
 LONGER = (*FAST, "batch_size=4", "trainer.max_epochs=3", "checkpoint_every_steps=3", "refit=true")
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["weights"]
-
-
 def test_a_training_killed_in_the_middle_ends_with_the_same_model(postgres, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done(command("train_transformer", *LONGER, f"hydra.run.dir={whole}", cwd=tmp_path))
-    process = command("train_transformer", *LONGER, f"hydra.run.dir={cut}", cwd=tmp_path)
-    last, deadline = cut / "checkpoints" / "last.ckpt", time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    # The workers gather ahead, and change nothing.
+    process = command(
+        "train_transformer", *LONGER, "num_workers=2", f"hydra.run.dir={cut}", cwd=tmp_path
+    )
+    wait_for(cut / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGKILL)
     assert finished(process)[0] == -signal.SIGKILL
     assert not (cut / "model.pt").exists()
-    resumed = (*LONGER, f"hydra.run.dir={cut}", "ckpt_path=last")
+    resumed = (*LONGER, "num_workers=2", f"hydra.run.dir={cut}", "ckpt_path=last")
     done(command("train_transformer", *resumed, cwd=tmp_path))
-    for name, weight in weights(whole / "model.pt").items():
-        assert torch.equal(weight, weights(cut / "model.pt")[name]), name
+    assert_same_weights(whole, cut)
 
 
 def test_an_interrupted_training_says_how_to_go_on(postgres, tmp_path):
     run = tmp_path / "run"
     settings = (*FAST, "trainer.max_epochs=500", "patience=500", f"hydra.run.dir={run}")
     process = command("train_transformer", *settings, cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(run / "checkpoints" / "last.ckpt", process)
     while process.poll() is None:  # Python may swallow one that arrives in a destructor
         process.send_signal(signal.SIGINT)
         time.sleep(3)
@@ -286,6 +256,38 @@ def test_a_finished_runs_folder_is_not_written_over(trained):
     assert code == 2
     assert "holds a finished run's model.pt" in err
     assert (folder / "model.pt").read_bytes() == before
+
+
+def test_two_trainings_do_not_share_a_folder(postgres, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    outputs.claim(run, None)  # this process is the other training
+    code, _, err = finished(
+        command("train_transformer", *FAST, f"hydra.run.dir={run}", cwd=tmp_path)
+    )
+    assert code == 2
+    assert err.strip() == (
+        f"error: another training is writing into {run}; wait for its end, or give this one "
+        "another hydra.run.dir"
+    )
+    assert not (run / "model.pt").exists()
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(postgres, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = (*FAST, "batch_size=8", "checkpoint_every_steps=2")
+    for run in (whole, cut):
+        done(command("train_transformer", *settings, f"hydra.run.dir={run}", cwd=tmp_path))
+    (cut / "model.pt").unlink()
+    flip_a_byte(cut / "checkpoints" / "last.ckpt")
+    resumed = (*settings, f"hydra.run.dir={cut}", "ckpt_path=last")
+    code, _, err = finished(command("train_transformer", *resumed, cwd=tmp_path))
+    assert code == 0
+    assert err.strip() == (
+        f"warning: {cut}/checkpoints/last.ckpt is damaged or missing; going on from previous.ckpt "
+        "beside it, the checkpoint before"
+    )
+    assert_same_weights(whole, cut)
 
 
 def test_an_import_does_not_wait_for_torch():

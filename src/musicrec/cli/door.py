@@ -122,7 +122,7 @@ def _fail(error: MusicrecError, *, is_silent: bool) -> NoReturn:
 
 def _quiet() -> None:
     """Silence what libraries say to their own developers."""
-    for logger in ("pytorch_lightning", "lightning.pytorch", "alembic"):
+    for logger in ("pytorch_lightning", "lightning_fabric", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
@@ -130,6 +130,9 @@ def _quiet() -> None:
         ".*ended before the epoch ended and your dataloader is not resumable.*",
         ".*exists and is not empty.*",
         ".*Starting from v1.9.0.*",
+        # The metrics of validation are the same on every rank: RankingMetrics gathers them.
+        ".*It is recommended to use `self.log.*sync_dist=True.*",
+        ".*`broadcast_buffers` is deprecated.*",  # its successor is newer than torch 2.6
         ".*isinstance.treespec.*",
         ".*`torch.jit.script` is deprecated.*",
     ):

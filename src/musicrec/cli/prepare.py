@@ -66,4 +66,5 @@ def prepare(config: DictConfig, console: Console) -> Start:
     identity = outputs.identity(config, snapshot)
     if resume_from is not None:
         checkpoints.check_identity(resume_from, identity)
+        resume_from = checkpoints.put_back(resume_from)
     return Start(folder, name, snapshot.folder.absolute(), identity, resume_from)

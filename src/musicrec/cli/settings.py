@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from musicrec.cli import outputs
@@ -32,6 +34,27 @@ def check(config: DictConfig) -> None:
     if config.num_workers < 0:
         raise ConfigError(f"num_workers={config.num_workers} must be 0 or more")
     outputs.check_writable(config.output)
+
+
+def check_together(config: DictConfig, device: str) -> None:
+    """What several processes cannot do.
+
+    Args:
+        device: the type of their devices, such as ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise ConfigError(
+            "a sweep trains each combination in one process; say trainer=auto, or train the "
+            "combinations one by one"
+        )
+    if device != "cpu" and config.loss._target_.endswith(".SampledSoftmax"):
+        raise ConfigError(
+            "loss=sampled has a sparse gradient, which NCCL cannot sum over several GPUs; say "
+            "trainer.devices=1, or loss=full"
+        )
 
 
 def check_listener(config: DictConfig, snapshot: Snapshot) -> None:

@@ -119,6 +119,15 @@ def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
     return path
 
 
+def put_back(path: Path) -> Path:
+    """``previous.ckpt`` as ``last.ckpt``; any other checkpoint stays where it is.
+
+    Left where they are, the next save would keep the damaged last one in place of the whole one
+    before it.
+    """
+    return path.replace(path.with_name(LAST)) if path.name == PREVIOUS else path
+
+
 def check_whole(path: Path) -> None:
     """Refuse a checkpoint that is missing or damaged.
 

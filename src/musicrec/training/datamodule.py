@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from musicrec.errors import ConfigError
 from musicrec.interactions.sequence import IntArray, Sequences
@@ -22,6 +22,19 @@ from musicrec.training.batches import (
     windows,
 )
 from musicrec.training.evaluation import QuestionDataset, Questions
+
+T = TypeVar("T")
+
+
+class _LateLoader(DataLoader[T]):
+    """A loader that starts its workers when the first batch is asked for.
+
+    A ``DataLoader`` starts them on ``iter()``, which Lightning calls before it has restored a
+    checkpoint; they would gather what follows the wrong place.
+    """
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class ListeningDataModule(LightningDataModule):
@@ -108,7 +121,7 @@ class ListeningDataModule(LightningDataModule):
         sampler = ResumableSampler(
             dataset.steps_per_epoch, lambda: Place(trainer.current_epoch, progress.current.ready)
         )
-        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+        return self._loader(dataset, sampler)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -128,7 +141,19 @@ class ListeningDataModule(LightningDataModule):
         questions = self.questions(
             self.split.val, rank=trainer.global_rank, world_size=trainer.world_size
         )
-        return DataLoader(questions, batch_size=None, num_workers=self.num_workers)
+        if len(self.split.val) < trainer.world_size:
+            raise ConfigError(
+                f"{len(self.split.val)} validation targets are too few for {trainer.world_size} "
+                "processes; import more listens, or train with fewer trainer.devices"
+            )
+        return self._loader(questions)
+
+    def _loader(self, dataset: Dataset[T], sampler: Sampler[Place] | None = None) -> DataLoader[T]:
+        # Without a generator of its own a loader takes from the global one, which is the model's.
+        own = torch.Generator().manual_seed(self.seed)
+        return _LateLoader(
+            dataset, sampler=sampler, batch_size=None, num_workers=self.num_workers, generator=own
+        )
 
     def questions(self, targets: Targets, *, rank: int = 0, world_size: int = 1) -> QuestionDataset:
         """The targets in batches that ``eval_memory_mb`` holds."""

@@ -169,6 +169,8 @@ def judge(
         device: where ``score`` is asked and its answers are ranked.
     """
     metrics = RankingMetrics(questions.sequences.catalogue_size).to(device)
+    # Where several trained together, rank 0 judges alone: nobody is there to gather with.
+    metrics.distributed_available_fn = lambda: False
     for batch in questions:
         asked = batch.to(device)
         update(metrics, score(asked), asked, seen)

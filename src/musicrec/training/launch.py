@@ -7,6 +7,9 @@ import os
 #: torchrun's and Lightning's numbers, then srun's; the first process has none or zeros.
 _NUMBERS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
 
+#: torchrun sets it, and nothing else does.
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+
 
 def is_first() -> bool:
     """Whether this is rank 0, or was started by no launcher at all.
@@ -18,13 +21,16 @@ def is_first() -> bool:
 
 
 def trains_together(devices: object, num_nodes: object) -> bool:
-    """Whether a trainer with these settings may have more than one process."""
-    return (str(devices), str(num_nodes)) != ("1", "1")
+    """Whether a trainer with these settings may have more than one process.
+
+    Those that torchrun starts belong together whatever the settings, if only to be refused.
+    """
+    return (str(devices), str(num_nodes)) != ("1", "1") or _TORCHRUN in os.environ
 
 
 def num_launched() -> tuple[str, int] | None:
     """Who started this process and how many others with it; None without a launcher of its own."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if _TORCHRUN in os.environ:
         return "torchrun", int(os.environ["WORLD_SIZE"])
     if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ:
         return "SLURM", int(os.environ["SLURM_NTASKS"])

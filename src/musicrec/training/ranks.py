@@ -7,8 +7,11 @@ met, and rank 0 does alone what must be done once.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from subprocess import Popen
@@ -60,6 +63,7 @@ class Ranks:
         self._meeting = meeting
         self._children: list[Popen[bytes]] = []
         self._is_interrupted = False
+        self._is_over = threading.Event()
         _check_number(meeting.num_devices, meeting.num_nodes)
 
     @property
@@ -122,13 +126,28 @@ class Ranks:
         try:
             launcher.launch(strategy.setup_environment, trainer=self._meeting)
         finally:
-            self._children = launcher.procs
+            # Lightning kills this process, which has said nothing yet, within seconds of the end
+            # of one in its list.
+            self._children, launcher.procs[:] = [*launcher.procs], []
+        if self._children:
+            threading.Thread(target=self._watch, daemon=True).start()
         self.number = self._meeting.global_rank
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
         if not self.is_first:
             # A terminal's Ctrl-C reaches everyone. Rank 0 stops the training and ends the others;
             # if they stopped by themselves, it would lose them in the middle of a step.
             signal.signal(signal.SIGINT, self._note_interrupt)
+
+    def _watch(self) -> None:
+        """End this process if another has ended badly and this one has not noticed.
+
+        Where gloo connects them it does within seconds, and reports as ``__exit__`` says.
+        """
+        while not self._is_over.wait(5):
+            if self._who_ended() and not self._is_over.wait(60):
+                print(f"error: {self._lost()}", file=sys.stderr, flush=True)
+                self._end_children()
+                os._exit(2)
 
     def _note_interrupt(self, *_: object) -> None:
         self._is_interrupted = True
@@ -139,7 +158,10 @@ class Ranks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_over.set()
         if error is None:
+            if self.world_size > 1:
+                dist.destroy_process_group()  # gloo's threads may abort a process that just exits
             for child in self._children:
                 child.wait()
             return
@@ -148,19 +170,22 @@ class Ranks:
             if is_lost or self._is_interrupted or isinstance(error, MusicrecError):
                 raise LedAway from error
             return
-        who = self._ended_badly()
+        lost = self._lost()
         self._end_children()
         if is_lost and isinstance(error, RuntimeError):
-            raise MusicrecError(
-                f"{who} ended in the middle of the training; go on with the same command, "
-                "ckpt_path=last and the hydra.run.dir of this run"
-            ) from error
+            raise MusicrecError(lost) from error
 
-    def _ended_badly(self) -> str:
+    def _lost(self) -> str:
+        return (
+            f"{self._who_ended() or 'another rank'} ended in the middle of the training; go on "
+            "with the same command, ckpt_path=last and the hydra.run.dir of this run"
+        )
+
+    def _who_ended(self) -> str | None:
         for number, child in enumerate(self._children, start=1):
             if child.poll():
                 return f"rank {number} (exit status {child.returncode})"
-        return "another rank"
+        return None
 
     def _end_children(self) -> None:
         for child in self._children:

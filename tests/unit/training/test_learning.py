@@ -9,13 +9,14 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 
+from damage import cut_off, flip_a_byte
 from musicrec.errors import ConfigError
 from musicrec.interactions.split import leave_one_out
 from musicrec.models.full_cross_entropy import FullCrossEntropy
 from musicrec.models.losses import BCE, GBCE, SampledSoftmax
 from musicrec.models.sasrec import SASRec
 from musicrec.training import callbacks
-from musicrec.training.checkpoints import AtomicCheckpointIO, check_identity, resume_path
+from musicrec.training.checkpoints import AtomicCheckpointIO, put_back, resume_path
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.judgement import judge_model
 from musicrec.training.module import NextItemModule
@@ -51,7 +52,7 @@ class Record(Callback):
         self.losses[trainer.global_step] = outputs["loss"].item()
 
 
-def data(folder: Path, num_listeners: int = 60) -> ListeningDataModule:
+def data(folder: Path, num_listeners: int = 60, *, num_workers: int = 0) -> ListeningDataModule:
     histories = cycles(num_listeners, 12, CATALOGUE)
     datamodule = ListeningDataModule(
         lambda: snapshot_of(histories, folder / "snapshot"),
@@ -59,6 +60,7 @@ def data(folder: Path, num_listeners: int = 60) -> ListeningDataModule:
         max_length=8,
         batch_size=16,
         dim=16,
+        num_workers=num_workers,
         seed=3,
     )
     datamodule.setup()
@@ -106,6 +108,7 @@ def fit(
         **settings,
     )
     path = resume_path("last", folder) if resume else None
+    path = path and put_back(path)
     trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
     return trainer
 
@@ -151,6 +154,47 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert list(record.losses) == list(range(goes_on_from + 1, 25))
     assert record.losses.items() <= whole.losses.items()
     assert record.judged.items() <= whole.judged.items()
+    assert trainer.checkpoint_callback.best_model_score == best
+    for name, weight in learner.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+
+
+@pytest.mark.parametrize(("killed_at", "goes_on_from"), [(7, 6), (11, 10), (16, 16)])
+def test_workers_that_gather_ahead_change_nothing(tmp_path, uninterrupted, killed_at, goes_on_from):
+    with pytest.raises(Killed):
+        watchers = (KillAfter(killed_at),)
+        fit(module(), data(tmp_path, num_workers=2), tmp_path, every_num_steps=2, watchers=watchers)
+    learner, record = module(), Record()
+    fit(learner, data(tmp_path, num_workers=2), tmp_path, resume=True, watchers=(record,))
+    weights, whole, _ = uninterrupted
+    assert list(record.losses) == list(range(goes_on_from + 1, 25))
+    assert record.judged.items() <= whole.judged.items()
+    for name, weight in learner.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+
+
+def test_a_loader_leaves_the_random_state_to_the_model(tmp_path):
+    datamodule = data(tmp_path)
+    fit(module(), datamodule, tmp_path, epochs=1)
+    before = torch.get_rng_state()
+    for loader in (datamodule.train_dataloader(), datamodule.val_dataloader()):
+        next(iter(loader), None)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("damage", [cut_off, flip_a_byte])
+@pytest.mark.parametrize(("killed_at", "goes_on_from"), [(3, 2), (8, 7), (9, 8), (15, 14)])
+def test_a_damaged_last_checkpoint_costs_a_step_and_changes_nothing(
+    tmp_path, uninterrupted, damage, killed_at, goes_on_from
+):
+    with pytest.raises(Killed):
+        fit(module(), data(tmp_path), tmp_path, watchers=(KillAfter(killed_at),))
+    damage(tmp_path / "checkpoints" / "last.ckpt")
+    learner, record = module(), Record()
+    trainer = fit(learner, data(tmp_path), tmp_path, resume=True, watchers=(record,))
+    weights, whole, best = uninterrupted
+    assert list(record.losses) == list(range(goes_on_from + 1, 25))
+    assert record.losses.items() <= whole.losses.items()
     assert trainer.checkpoint_callback.best_model_score == best
     for name, weight in learner.state_dict().items():
         assert torch.equal(weight, weights[name]), name
@@ -217,52 +261,10 @@ def test_a_moved_run_keeps_its_best_epoch(tmp_path):
     assert best.best_model_path == str(tmp_path / "new" / "checkpoints" / "best.ckpt")
 
 
-def test_a_checkpoint_of_other_settings_names_the_first_that_differs(tmp_path):
-    path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"identity": {"seed": 1, "batch_size": 64}}, path)
-    check_identity(path, {"seed": 1, "batch_size": 64})
-    with pytest.raises(ConfigError, match=r"was trained with batch_size=64, now it is 32"):
-        check_identity(path, {"seed": 1, "batch_size": 32})
-
-
-def test_a_file_that_is_no_checkpoint_is_one_clear_line(tmp_path):
-    (tmp_path / "last.ckpt").write_text("garbage")
-    with pytest.raises(ConfigError, match=r"is no checkpoint of a training"):
-        check_identity(tmp_path / "last.ckpt", {})
-
-
-def test_a_checkpoint_of_another_run_folder_names_that_folder(tmp_path):
-    other = tmp_path / "other" / "checkpoints" / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({}, other)
-    with pytest.raises(ConfigError, match=r"add hydra\.run\.dir=.*other"):
-        resume_path(str(other), tmp_path / "mine")
-
-
 def test_a_checkpoint_opens_without_unpickling_anything(tmp_path):
     fit(module(), data(tmp_path), tmp_path, epochs=1)
     for path in (tmp_path / "checkpoints").iterdir():
         torch.load(path, weights_only=True)
-
-
-def test_a_kill_in_mid_save_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    saver, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
-    saver.save_checkpoint({"step": 1}, path)
-
-    def half(content, file):
-        file.write(b"half")
-        raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(torch, "save", half)
-        saver.save_checkpoint({"step": 2}, path)
-    assert torch.load(path, weights_only=True) == {"step": 1}
-
-
-def test_a_missing_checkpoint_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"ckpt_path=last: there is no checkpoint at .*last\.ckpt"
-    ):
-        resume_path("last", tmp_path)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
