@@ -1,7 +1,8 @@
 """The yardstick: SASRec as fast as plain torch gets, all tricks exact, no framework.
 
     python benchmarks/bare_loop.py train DATA --shape A --steps 16
-    python benchmarks/bare_loop.py evaluate DATA --shape A
+    python benchmarks/bare_loop.py prepare DATA --shape A --steps 48 --weights WEIGHTS.pt
+    python benchmarks/bare_loop.py evaluate DATA --shape A --weights WEIGHTS.pt
 
 Flat tokens, attention in length groups, linear and cross-entropy in one with the gradient built on
 the way forward, dropout (attention's too) by 16 random bits an element, a catalogue padded for
@@ -11,14 +12,13 @@ the matrix units, evaluation of like lengths together, last position only, ranks
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear, scaled_dot_product_attention
+from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from contestant import Clock, Shape, flags, report, shape_of
+from contestant import Clock, Shape, Stopwatch, flags, report, shape_of
 from listens import Listens, read
 
 P = 0.2  # dropout, everywhere
@@ -57,10 +57,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.zeros_like(weight)
         total = hidden.new_zeros((), dtype=precise)
         chunk = CHUNK if hidden.device.type == "cpu" else 1 << 15
-        for h, t, g in zip(*(x.split(chunk) for x in (hidden, target[:, None], hidden_gradient))):
+        chunks = [x.split(chunk) for x in (hidden, target[:, None], hidden_gradient)]
+        for h, t, g in zip(*chunks, strict=True):
             logits = h @ weight.T
             logits[:, 0] = logits[:, items + 1 :] = -math.inf
-            softmax = torch.softmax(logits, 1, dtype=precise, out=logits if precise == h.dtype else None)
+            out = logits if precise == h.dtype else None
+            softmax = torch.softmax(logits, 1, dtype=precise, out=out)
             total -= softmax.gather(1, t).clamp_min(1e-38).log().sum()
             softmax.scatter_add_(1, t, softmax.new_full(t.shape, -1.0))
             softmax = softmax.to(h.dtype)
@@ -87,7 +89,8 @@ class Block(nn.Module):
         """``newest``: only those rows come out, each from its whole window."""
         qkv = self.query_key_value(self.attention_norm(x))
         parts = qkv.split([len(place) for place, *_ in groups])
-        mixed = torch.cat([self.attend(*each, newest is not None) for each in zip(parts, groups)])
+        each = zip(parts, groups, strict=True)
+        mixed = torch.cat([self.attend(*both, newest is not None) for both in each])
         x = x if newest is None else x[newest]
         x = x + drop(self.attention_out(mixed), self.training)
         inner, outer = self.feed_forward
@@ -172,7 +175,9 @@ def train(listens: Listens, shape: Shape, clock: Clock, device: torch.device) ->
     whole = np.flatnonzero(prefix >= 2)
     generator = np.random.default_rng(0)
     while True:
-        for who in np.split(order := generator.permutation(whole), range(shape.batch, len(order), shape.batch)):
+        for who in np.split(
+            order := generator.permutation(whole), range(shape.batch, len(order), shape.batch)
+        ):
             lengths = np.minimum(prefix[who] - 1, shape.length)
             longest_first = (-lengths).argsort(kind="stable")
             who, lengths = who[longest_first], lengths[longest_first]
@@ -182,7 +187,9 @@ def train(listens: Listens, shape: Shape, clock: Clock, device: torch.device) ->
                 hidden = model(batch, lengths)
                 if device.type != "cpu":
                     hidden = hidden.bfloat16()
-                total = ChunkedCrossEntropy.apply(hidden, model.item_embedding.weight, target, model.items)
+                total = ChunkedCrossEntropy.apply(
+                    hidden, model.item_embedding.weight, target, model.items
+                )
             optimizer.zero_grad()
             (total / len(target)).backward()
             optimizer.step()
@@ -214,19 +221,20 @@ def ranks(model: SASRec, listens: Listens, shape: Shape, device: torch.device) -
 
 
 def main() -> None:
-    options = flags(__doc__).parse_args()
+    options = flags(__doc__, "prepare").parse_args()
     shape, listens, device = shape_of(options), read(options.data), torch.device(options.device)
-    if options.action == "train":
+    if options.action != "evaluate":
         clock = Clock(options.warmup, options.steps)
-        train(listens, shape, clock, device)
-        report(options, clock.result())
+        model = train(listens, shape, clock, device)
+        if options.action == "prepare":
+            torch.save(model.state_dict(), options.weights)
+        report(options, clock.result)
         return
     model = SASRec(listens.catalogue_size, shape).to(device)
     model.load_state_dict(torch.load(options.weights, weights_only=True))
-    began = time.perf_counter()
+    watch = Stopwatch()
     rank = ranks(model, listens, shape, device)
-    seconds = time.perf_counter() - began
-    report(options, {"seconds": seconds, "users_per_second": len(rank) / seconds, "ranks": rank.tolist()})
+    report(options, watch.rates(len(rank), "users") | {"ranks": rank.tolist()})
 
 
 if __name__ == "__main__":

@@ -32,8 +32,39 @@ SHAPES = {
 }
 
 
+class Stopwatch:
+    """Wall-clock and CPU seconds since it was made.
+
+    CPU seconds are of the whole process, system calls included. One thread on one core that nobody
+    else uses spends them as the clock on the wall does; where others use the core, they alone say
+    what the work costs.
+    """
+
+    def __init__(self) -> None:
+        self.began = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+    def rates(self, count: int, what: str) -> dict[str, float]:
+        """The seconds, and how many of ``what`` were done in each."""
+        seconds, cpu_seconds = (
+            now - then for now, then in zip(self._now(), self.began, strict=True)
+        )
+        return {
+            what: count,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            f"{what}_per_second": count / seconds,
+            f"{what}_per_cpu_second": count / cpu_seconds,
+        }
+
+
 class Clock:
-    """Targets and wall-clock seconds of ``steps`` training steps after ``warmup`` others.
+    """Targets and time of ``steps`` training steps after ``warmup`` others, at least one.
 
     The time runs from the end of the last warm-up step to the end of the last step, so everything
     that happens between steps is in it: batches, logging, the progress bar.
@@ -42,45 +73,36 @@ class Clock:
     def __init__(self, warmup: int, steps: int) -> None:
         self.warmup, self.steps = warmup, steps
         self.done = self.targets = 0
-        self.seconds = 0.0
+        self.watch: Stopwatch
+        self.result: dict[str, float] = {}
 
     @property
     def total(self) -> int:
         return self.warmup + self.steps
 
-    def step(self, targets: int | torch.Tensor) -> bool:
+    def step(self, targets: int) -> bool:
         """Count a finished step; whether it was the last."""
         self.done += 1
-        if self.done > self.warmup:
+        if self.done == self.warmup:
+            self.watch = Stopwatch()
+        elif self.done > self.warmup:
             self.targets += targets
-        if self.done in (self.warmup, self.total):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            self.seconds = now if self.done == self.warmup else now - self.seconds
+        if self.done == self.total:
+            self.result = self.watch.rates(self.targets, "targets")
         return self.done >= self.total
 
-    def result(self) -> dict[str, float]:
-        assert self.done >= self.total, f"{self.done} steps of {self.total}"
-        targets = int(self.targets)
-        return {
-            "targets": targets,
-            "seconds": self.seconds,
-            "targets_per_second": targets / self.seconds,
-            "ms_per_step": 1000 * self.seconds / self.steps,
-        }
 
-
-def flags(description: str) -> argparse.ArgumentParser:
+def flags(description: str, *more: str) -> argparse.ArgumentParser:
+    """Everyone's flags; ``more`` are actions that only one contestant knows."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("action", choices=["train", "prepare", "evaluate"])
+    parser.add_argument("action", choices=["train", "evaluate", *more])
     parser.add_argument("data", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="A")
     parser.add_argument("--batch", type=int, help="windows a step, instead of the shape's")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--weights", type=Path, help="written by prepare, read by evaluate")
+    parser.add_argument("--weights", type=Path, help="of the bare loop, by its prepare")
     parser.add_argument("--result", type=Path, help="where the JSON goes; else it is printed")
     return parser
 

@@ -15,7 +15,7 @@ ML1M = Path(__file__).resolve().parents[2] / "shared/data/ml-1m/ml-1m.sasrec-for
 
 
 class Listens(NamedTuple):
-    """``items`` ``(interactions,)`` int32 from 1; listener ``u`` owns ``offsets[u]:offsets[u+1]``."""
+    """``items`` int32 from 1, all listeners'; ``u`` owns ``items[offsets[u] : offsets[u + 1]]``."""
 
     items: np.ndarray
     offsets: np.ndarray
@@ -53,7 +53,9 @@ def read(path: Path) -> Listens:
     users = _numbered(pairs[:, 0])
     order = np.argsort(users, kind="stable")
     items = _numbered(pairs[:, 1]) + 1
-    return Listens(items[order].astype(np.int32), np.concatenate([[0], np.bincount(users).cumsum()]))
+    return Listens(
+        items[order].astype(np.int32), np.concatenate([[0], np.bincount(users).cumsum()])
+    )
 
 
 def write(listens: Listens, path: Path) -> None:

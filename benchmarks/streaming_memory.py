@@ -96,9 +96,7 @@ batches = BatchDataset(
     snapshot.sequences, windows(snapshot.sequences, split.train, 50), batch_size=256, seed=1
 )
 started = time.perf_counter()
-tokens = sum(
-    int((batches[Place(0, step)].targets != 0).sum()) for step in range(batches.steps_per_epoch)
-)
+tokens = sum(batches[Place(0, step)].step_tokens for step in range(batches.steps_per_epoch))
 print(json.dumps({
     "rows": snapshot.facts.num_interactions,
     "seconds": seconds,

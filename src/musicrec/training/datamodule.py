@@ -63,7 +63,7 @@ class ListeningDataModule(LightningDataModule):
         *,
         max_length: int,
         batch_size: int,
-        eval_memory_mb: float = 256,
+        eval_memory_mb: float = 64,
         dim: int,
         num_workers: int = 0,
         seed: int,
