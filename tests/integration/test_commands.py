@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -175,7 +175,8 @@ def test_an_interrupted_training_says_how_to_go_on(postgres, tmp_path):
     wait_for(run / "checkpoints" / "last.ckpt", process)
     while process.poll() is None:  # Python may swallow one that arrives in a destructor
         process.send_signal(signal.SIGINT)
-        time.sleep(3)
+        with suppress(subprocess.TimeoutExpired):  # a second one would cut the ending short
+            process.wait(timeout=30)
     code, _, err = finished(process)
     assert code == 130
     assert err.strip().splitlines()[-1] == (

@@ -124,8 +124,10 @@ def test_a_training_with_either_process_killed_ends_as_torchruns_whole_one(runs,
     os.kill(rank_1_of(process), signal.SIGKILL)
     code, _, err = finished(process)
     assert code == 2
-    assert err.startswith("error: rank 1 (exit status -9) ended in the middle of the training; ")
-    assert len(err.strip().splitlines()) == 1
+    # The killed rank's own workers may write before they notice that nobody reads.
+    own = [line for line in err.splitlines() if not line.startswith("[rank1]: ")]
+    assert len(own) == 1, err
+    assert own[0].startswith("error: rank 1 (exit status -9) ended in the middle of the training; ")
 
     (cut / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
     process = command("train_transformer", *settings, "ckpt_path=last", cwd=tmp_path)
