@@ -20,21 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 
 from contestant import Clock, Shape, Stopwatch, flags, report, shape_of
 from listens import Listens, read
 from musicrec.cli.compose import compose
+from musicrec.cli.train import data_module, new_module
 from musicrec.interactions.sequence import Sequences
 from musicrec.interactions.snapshot import Facts, Snapshot
-from musicrec.interactions.split import leave_one_out
 from musicrec.training import callbacks
 from musicrec.training.checkpoints import AtomicCheckpointIO
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.judgement import judge_model
-from musicrec.training.module import NextItemModule
 from step_profile import StepProfile
 
 
@@ -69,31 +68,12 @@ def data_of(listens: Listens, config: DictConfig) -> ListeningDataModule:
     times = np.arange(len(items))
     sequences = Sequences(items, offsets, times, listens.catalogue_size, timed=False)
     facts = Facts("bench", False, len(items), len(offsets) - 1, listens.catalogue_size, "")
-    data = ListeningDataModule(
-        lambda: Snapshot(Path(), facts, sequences),
-        leave_one_out,
-        max_length=config.model.max_length,
-        batch_size=config.batch_size,
-        eval_memory_mb=config.eval_memory_mb,
-        dim=config.model.dim,
-        num_workers=config.num_workers,
-        seed=config.seed,
-        which_windows=config.windows,
-    )
-    data.setup()
-    return data
-
-
-def module_of(listens: Listens, config: DictConfig) -> NextItemModule:
-    torch.manual_seed(config.seed)
-    model = instantiate(config.model, catalogue_size=listens.catalogue_size)
-    optimizer: dict[str, Any] = OmegaConf.to_container(config.optimizer)  # type: ignore[assignment]
-    loss = instantiate(config.loss)
-    return NextItemModule(model, loss, seen=config.seen, seed=config.seed, **optimizer)
+    return data_module(config, lambda: Snapshot(Path(), facts, sequences))
 
 
 def train(listens: Listens, config: DictConfig, clock: Clock, *watchers: Callback) -> None:
-    data, module = data_of(listens, config), module_of(listens, config)
+    data = data_of(listens, config)
+    module = new_module(config, data)
     with tempfile.TemporaryDirectory() as folder:
         last = callbacks.LastCheckpoint(Path(folder), config.checkpoint_every_steps)
         bar = callbacks.progress_bar()
@@ -122,9 +102,9 @@ def load(model: nn.Module, bare: dict[str, Tensor]) -> None:
 
 def evaluate(listens: Listens, config: DictConfig, options: argparse.Namespace) -> dict[str, Any]:
     """Users ranked per second, and each one's rank in the order of listeners."""
-    module = module_of(listens, config).to(options.device)
-    load(module.model, torch.load(options.weights, weights_only=True))
     data = data_of(listens, config)
+    module = new_module(config, data).to(options.device)
+    load(module.model, torch.load(options.weights, weights_only=True))
     watch = Stopwatch()
     questions = data.questions(data.split.test)
     judged = judge_model(module, questions, seen=config.seen)

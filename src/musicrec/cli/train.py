@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,8 +60,8 @@ def train(config: DictConfig) -> float:
 def _train(config: DictConfig, ranks: Ranks) -> float:
     console = Console(quiet=not ranks.is_first)
     start = ranks.first(lambda: prepare(config, console))
-    data = ranks.everywhere(lambda: _data(config, start.snapshot))
-    module = _new_module(config, data)
+    data = ranks.everywhere(lambda: data_module(config, lambda: Snapshot.open(start.snapshot)))
+    module = new_module(config, data)
     trainer = ranks.take_in(
         _trainer(
             config,
@@ -85,9 +86,10 @@ def _train(config: DictConfig, ranks: Ranks) -> float:
     return float(metrics[config.monitor])
 
 
-def _data(config: DictConfig, snapshot: Path) -> ListeningDataModule:
+def data_module(config: DictConfig, stream: Callable[[], Snapshot]) -> ListeningDataModule:
+    """What is trained on and asked, of the snapshot that ``stream`` gives."""
     data = ListeningDataModule(
-        stream=lambda: Snapshot.open(snapshot),
+        stream=stream,
         split=instantiate(config.split, _partial_=True),
         max_length=config.model.max_length,
         batch_size=config.batch_size,
@@ -101,14 +103,15 @@ def _data(config: DictConfig, snapshot: Path) -> ListeningDataModule:
     return data
 
 
-def _new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
+def new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
     """The untrained model, its weights drawn from the seed."""
     torch.manual_seed(config.seed)
     loss, sequences = instantiate(config.loss), data.snapshot.sequences
     if isinstance(loss, SampledSoftmax):
         loss.propose(torch.from_numpy(play_counts(sequences, data.training_prefix)))
     model = instantiate(config.model, catalogue_size=data.snapshot.facts.catalogue_size)
-    model.remember(*map(torch.from_numpy, transitions(sequences, data.training_prefix)))
+    if config.model.transitions:
+        model.remember(*map(torch.from_numpy, transitions(sequences, data.training_prefix)))
     return NextItemModule(
         model,
         loss,
@@ -228,7 +231,7 @@ def _refit(
 ) -> NextItemModule:
     """The chosen number of epochs on everything, validation and test included."""
     data.refit = True
-    module = _new_module(config, data)
+    module = new_module(config, data)
     trainer = _trainer(
         config,
         default_root_dir=str(folder),

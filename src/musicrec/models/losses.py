@@ -73,10 +73,8 @@ class SampledSoftmax(nn.Module):
         # Not in autocast's bfloat16: it would round the correction away.
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(item_embedding.dtype)
-            targets = embedding(target, item_embedding, sparse=True)
-            others = embedding(negatives.items, item_embedding, sparse=True)
-            if is_cosine:
-                targets, others = normalize(targets, dim=1), normalize(others, dim=1)
+            targets = _rows(item_embedding, target, is_cosine, sparse=True)
+            others = _rows(item_embedding, negatives.items, is_cosine, sparse=True)
             positive_logit = (hidden * targets).sum(dim=1)
             negative_logits = hidden @ others.T + negatives.correction
             if biases is not None:
@@ -165,8 +163,11 @@ def _score_each(
     return scores if biases is None else scores + biases.of(items)
 
 
-def _rows(item_embedding: Tensor, items: Tensor, is_cosine: bool) -> Tensor:
-    rows = item_embedding[items]
+def _rows(
+    item_embedding: Tensor, items: Tensor, is_cosine: bool, *, sparse: bool = False
+) -> Tensor:
+    """``(items, dim)``; with ``sparse`` so is the gradient of ``item_embedding``."""
+    rows = embedding(items, item_embedding, sparse=True) if sparse else item_embedding[items]
     return normalize(rows, dim=1) if is_cosine else rows
 
 
