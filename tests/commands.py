@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,9 +12,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+
+#: What no command here takes, on the busiest machine.
+SECONDS = 240
 
 
 def command(
@@ -27,7 +32,7 @@ def command(
     return subprocess.Popen(
         [*by, str(ROOT / "scripts" / f"{script}.py"), *arguments],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "120"} | environment,
+        env=os.environ | {"COLUMNS": "120", "PYTHONFAULTHANDLER": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,7 +42,17 @@ def command(
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
+    """Exit status, stdout and stderr; one that does not end shows where each process stands."""
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGABRT)  # faulthandler says where it is
+        _, said = process.communicate(timeout=60)
+        names = [f"{member.pid} {member.name()}" for member in family if member.is_running()]
+        raise AssertionError(f"not ended after {SECONDS} s; left: {names}\n{said}") from None
     return process.returncode, out, err
 
 

@@ -53,11 +53,13 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As Lightning's, but a run folder that was moved keeps what it knows of its best epoch."""
         old = state_dict["dirpath"]
-        moved = {
-            key: value.replace(old, str(self.dirpath), 1) if isinstance(value, str) else value
-            for key, value in state_dict.items()
-        }
-        super().load_state_dict(moved)
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):  # best_k_models: path to score
+                return {moved(path): score for path, score in value.items()}
+            return value.replace(old, str(self.dirpath), 1) if isinstance(value, str) else value
+
+        super().load_state_dict({key: moved(value) for key, value in state_dict.items()})
 
 
 class LastCheckpoint(Checkpoint):

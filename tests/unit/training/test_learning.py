@@ -261,6 +261,15 @@ def test_a_moved_run_keeps_its_best_epoch(tmp_path):
     assert best.best_model_path == str(tmp_path / "new" / "checkpoints" / "best.ckpt")
 
 
+def test_a_moved_run_finds_a_better_epoch(tmp_path):
+    first = fit(module(), data(tmp_path), tmp_path / "old", epochs=1)
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = fit(module(), data(tmp_path), tmp_path / "new", epochs=5, resume=True)
+    best = moved.checkpoint_callback
+    assert best.best_model_score > first.checkpoint_callback.best_model_score
+    assert best.best_k_models.keys() == {str(tmp_path / "new" / "checkpoints" / "best.ckpt")}
+
+
 def test_a_checkpoint_opens_without_unpickling_anything(tmp_path):
     fit(module(), data(tmp_path), tmp_path, epochs=1)
     for path in (tmp_path / "checkpoints").iterdir():
