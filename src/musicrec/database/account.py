@@ -55,22 +55,54 @@ def server_account(data: Path, postgres: Path) -> Account:
         DatabaseError: the data belongs to another user, or PostgreSQL runs under no account
             that can be had here.
     """
-    me = os.geteuid()
-    owner = data.stat().st_uid if data.exists() else me
-    if me not in (0, owner):
-        raise DatabaseError(
-            f"{data} belongs to the user {_name(owner) or owner}; set MUSICREC_HOME to a folder "
-            "of your own, or DATABASE_URL to a server"
-        )
+    me, owner = os.geteuid(), _owner(data, "set DATABASE_URL to a server")
     for account in _accounts_for_root(owner) if me == 0 else _accounts_for_user(me):
-        command = [*account.prefix, str(postgres), "--version"]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        if _can_run(account, postgres):
             return account
     raise DatabaseError(
         f"PostgreSQL refuses to run as {'root' if me == 0 else f'user {me}, who has no name'}, "
         "and neither `unshare --user` nor `setpriv` can step aside here; run as an ordinary user, "
         "or set DATABASE_URL to a server"
     )
+
+
+def owner_account(data: Path, program: Path, instead: str) -> Account:
+    """The account for a server that runs as root, too: that of the owner of its data.
+
+    Args:
+        data: the server's data folder, which may not exist yet.
+        program: the server's binary.
+        instead: what a person can do to need no such server, for the message.
+
+    Raises:
+        DatabaseError: the data belongs to another user, or root cannot become its owner.
+    """
+    me, owner = os.geteuid(), _owner(data, instead)
+    if owner == me:
+        return Account((), me)
+    for account in _switched_to(owner):
+        if _can_run(account, program):
+            return account
+    raise DatabaseError(
+        f"{data} belongs to the user {_name(owner) or owner}, and `setpriv` cannot become that "
+        f"user here; run as {_name(owner) or owner}, or {instead}"
+    )
+
+
+def _owner(data: Path, instead: str) -> int:
+    me = os.geteuid()
+    owner = data.stat().st_uid if data.exists() else me
+    if me not in (0, owner):
+        raise DatabaseError(
+            f"{data} belongs to the user {_name(owner) or owner}; set MUSICREC_HOME to a folder "
+            f"of your own, or {instead}"
+        )
+    return owner
+
+
+def _can_run(account: Account, program: Path) -> bool:
+    command = [*account.prefix, str(program), "--version"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _accounts_for_user(me: int) -> Iterator[Account]:

