@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ FEATURES = {
         "either is not known",
     ),
 }
+
+_IN_SESSION, _ENERGY_GAP = (list(FEATURES).index(name) for name in ("is_in_session", "energy_gap"))
 
 COLUMNS = tuple(f"{NAME}__{feature}" for feature in FEATURES)
 
@@ -119,18 +122,26 @@ def of_request(
 ) -> NDArray[np.float32]:
     """``context_features`` of one request's candidates."""
     session = context.session
-    played = None if session is None else set(session)
-    return context_features(
-        np.float64("nan") if context.hour is None else np.float64(context.hour),
-        np.float64("nan") if context.weekday is None else np.float64(context.weekday),
-        np.float64(is_mobile(context.device)),
-        np.float64("nan") if session is None else np.float64(len(session)),
-        np.float64("nan")
-        if played is None
-        else np.array([track in played for track in track_ids], np.float64),
-        energy,
-        energy_30d,
-    )
+    plays = None if session is None else len(session)
+    out = np.empty((len(track_ids), len(FEATURES)), np.float32)
+    out[:] = _of_moment(context.hour, context.weekday, context.device, plays)
+    if session:
+        played = set(session)
+        out[:, _IN_SESSION] = [track in played for track in track_ids]
+    out[:, _ENERGY_GAP] = energy - energy_30d
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _of_moment(
+    hour: int | None, weekday: int | None, device: str | None, session_plays: int | None
+) -> NDArray[np.float32]:
+    """What all candidates of a request share; the rest as if it were not in the session."""
+    nan = np.array([np.nan], np.float32)
+    known = [np.array([np.nan if n is None else n]) for n in (hour, weekday, session_plays)]
+    in_session = known[2] * 0
+    mobile = np.array([is_mobile(device)])
+    return context_features(known[0], known[1], mobile, known[2], in_session, nan, nan)[0]
 
 
 def of_rows(inputs: Mapping[str, Sequence[Any] | NDArray[Any]]) -> NDArray[np.float32]:

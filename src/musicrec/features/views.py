@@ -35,8 +35,10 @@ class Feature:
     Attributes:
         name: unique within its view.
         sql: in a windowed view an aggregate over ``play``, the window's plays with their tracks'
-            columns, outer-joined: ``play`` is all null where there is none. Otherwise an
-            expression over ``track``. Also at hand: ``%(window_end)s``, the exclusive end.
+            columns, outer-joined: ``play`` is all null where there is none, so it must ignore
+            nulls, as all but ``count(*)`` do. Otherwise an expression over ``track``. Also at
+            hand: ``%(window_end)s``, the exclusive end; a ``%`` of its own is written ``%%``.
+            It must not depend on the session's time zone: ``interval '24 hours'``, not a day.
         unit: of the value.
         meaning: what it says, without the window.
         null: when it is NaN although the row is there; None if never.
@@ -192,7 +194,7 @@ TRACK_POPULARITY = View(
         Feature(
             "plays_1d",
             "count(play.track_key) FILTER"
-            " (WHERE play.occurred_at >= %(window_end)s - interval '1 day')",
+            " (WHERE play.occurred_at >= %(window_end)s - interval '24 hours')",
             "plays",
             "plays in the last of the seven days",
         ),
