@@ -77,6 +77,23 @@ def timestamp(moment: datetime) -> bytes:
     return b"".join(parts)
 
 
+def nanoseconds(stamp: bytes) -> int:
+    """What ``timestamp`` wrote, since 1970."""
+    numbers = {0x08: 0, 0x10: 0}  # seconds, nanos
+    place = 0
+    while place < len(stamp):
+        tag, shift = stamp[place], 0
+        numbers[tag] = 0
+        while True:
+            place += 1
+            numbers[tag] |= (stamp[place] & 0x7F) << shift
+            if stamp[place] < 0x80:
+                break
+            shift += 7
+        place += 1
+    return numbers[0x08] * 1_000_000_000 + numbers[0x10]
+
+
 def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:

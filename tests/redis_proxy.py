@@ -1,0 +1,121 @@
+"""A real network in front of a server: one that can stall, lose connections or answer anything."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Proxy:
+    """Listens on a loopback port and hands on what comes, both ways.
+
+    Args:
+        upstream: the server's port.
+        tls: speak TLS to clients by this.
+
+    Attributes:
+        port: where to connect.
+        num_connections: how many there have been.
+    """
+
+    def __init__(self, upstream: int, tls: ssl.SSLContext | None = None) -> None:
+        self._upstream = upstream
+        self._tls = tls
+        self._flows = threading.Event()
+        self._flows.set()
+        self._open: list[socket.socket] = []
+        self.num_connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self) -> None:
+        """Keep every reply back, until ``release``; requests pass."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        self._flows.set()
+
+    def cut(self) -> None:
+        """Lose all connections."""
+        while self._open:
+            _end(self._open.pop())
+
+    def close(self) -> None:
+        _end(self._listener)
+        self.cut()
+        self._flows.set()
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.num_connections += 1
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+            server = socket.create_connection(("127.0.0.1", self._upstream))
+            self._open += [client, server]
+            there = threading.Thread(target=self._pump, args=(client, server, None), daemon=True)
+            there.start()
+            self._pump(server, client, self._flows)
+
+    def _pump(self, one: socket.socket, other: socket.socket, gate: threading.Event | None) -> None:
+        with contextlib.suppress(OSError):
+            while part := one.recv(1 << 16):
+                if gate is not None:
+                    gate.wait()
+                other.sendall(part)
+        _end(one)
+        _end(other)
+
+
+class Impostor:
+    """A server that does with each connection whatever it is told to."""
+
+    def __init__(self, behave: Callable[[socket.socket], None]) -> None:
+        self._behave = behave
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Impostor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _end(self._listener)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            self._behave(client)
+
+
+def _end(connection: socket.socket) -> None:
+    """Also wakes whoever waits on it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
