@@ -122,7 +122,7 @@ def _fail(error: MusicrecError, *, is_silent: bool) -> NoReturn:
 
 def _quiet() -> None:
     """Silence what libraries say to their own developers."""
-    for logger in ("pytorch_lightning", "lightning_fabric", "alembic"):
+    for logger in ("pytorch_lightning", "lightning_fabric", "alembic", "feast"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",

@@ -1,7 +1,8 @@
 """The flags of the older scripts, as aliases of Hydra overrides. This table is all there is.
 
-``--batch-size 128`` and ``--batch-size=128`` both become ``batch_size=128``; other settings go to
-Hydra as they are, but for ids: ``user=007`` and ``user=1e5`` are text, not numbers.
+``--batch-size 128`` and ``--batch-size=128`` both become ``batch_size=128``; ``--all`` takes no
+value. Other settings go to Hydra as they are, but for ids: ``user=007`` and ``user=1e5`` are text,
+not numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from musicrec.errors import ConfigError, nearest
 
-#: flag -> the key it sets
+#: flag -> the key it sets, or the whole setting where it takes no value
 TRAIN: Mapping[str, str] = {
     "--epochs": "trainer.max_epochs",
     "--batch-size": "batch_size",
@@ -23,6 +24,8 @@ TRAIN: Mapping[str, str] = {
 }
 RECOMMEND: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 IMPORT: Mapping[str, str] = {}
+SERVE: Mapping[str, str] = {"--host": "host", "--port": "port"}
+MATERIALIZE: Mapping[str, str] = {"--all": "views=all", "--views": "views", "--as-of": "as_of"}
 
 #: Keys whose value is an outside id, and the one that holds a list of them.
 _IDS = ("user", "listener", "data.user")
@@ -68,7 +71,11 @@ def translate(arguments: Sequence[str], aliases: Mapping[str, str]) -> list[str]
     rest = iter(arguments)
     for argument in rest:
         flag, has_value, value = argument.partition("=")
-        if flag in aliases:
+        if flag in aliases and "=" in aliases[flag]:
+            if has_value:
+                raise ConfigError(f"{flag} takes no value, such as {value!r}")
+            translated.append(aliases[flag])
+        elif flag in aliases:
             translated.append(_setting(aliases[flag], value if has_value else _value(flag, rest)))
         elif flag in _HYDRA:
             hydras.append(argument)

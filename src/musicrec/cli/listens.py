@@ -94,7 +94,7 @@ def import_with_bar(dataset: Dataset, source: Source, console: Console) -> Impor
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows"),
-        _Rate("rows"),
+        Rate("rows"),
     )
     with Progress(
         TextColumn("importing"), *columns, TimeRemainingColumn(), console=console, transient=True
@@ -107,7 +107,7 @@ def import_with_bar(dataset: Dataset, source: Source, console: Console) -> Impor
         return import_source(dataset, source, on_progress=on_progress)
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     """Rows a second since the start; ``field`` names where a task counts its rows."""
 
     def __init__(self, field: str | None = None) -> None:
@@ -126,7 +126,7 @@ def streaming_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
         TextColumn("streaming from Postgres"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        Rate(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
