@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -25,6 +26,9 @@ from musicrec.database import embedded, embedded_redis, engine
 from musicrec.database.engine import Dataset
 from musicrec.database.locks import is_held
 from musicrec.database.redis_address import RedisAddress, redis_address
+
+if TYPE_CHECKING:
+    from llm_server import Server
 
 # How long an example takes on a busy machine says nothing about the code.
 settings.register_profile("musicrec", deadline=None)
@@ -98,6 +102,17 @@ def dataset(postgres: str | None) -> Iterator[Dataset]:
     with engine.open_dataset(name, create=True) as opened:
         yield opened
     engine.drop_dataset(name)
+
+
+@pytest.fixture
+def llm_server() -> Iterator[Server]:
+    """A server that speaks both LLM providers' protocols; their keys are in the environment."""
+    from llm_server import KEY, serving
+
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+            patch.setenv(name, KEY)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@
     ├── DataError            a file, a dataset or a row that cannot be used
     ├── DatabaseError        no server, no such dataset, a connection lost
     ├── FeatureError         features that cannot be computed, stored or read as asked
+    ├── GraphError           interest graphs that cannot be asked for, stored or read as asked
     └── BundleError          model.pt is missing, torn or of another version
 
 Everything else is a bug and keeps its traceback.
@@ -34,6 +35,10 @@ class DatabaseError(MusicrecError):
 
 class FeatureError(MusicrecError):
     """Features that cannot be computed, stored or read as asked."""
+
+
+class GraphError(MusicrecError):
+    """Interest graphs that cannot be asked for, stored or read as asked."""
 
 
 class BundleError(MusicrecError):

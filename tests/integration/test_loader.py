@@ -498,7 +498,7 @@ def indexes(dataset: Dataset) -> list[tuple[Any, ...]]:
         "SELECT indexname, indexdef, conname, contype, pg_get_constraintdef(c.oid) "
         "FROM pg_indexes i "
         "LEFT JOIN pg_constraint c ON conindid = format('%I.%I', schemaname, indexname)::regclass "
-        f"WHERE schemaname = '{dataset.name}' ORDER BY 1",
+        f"WHERE schemaname = '{dataset.name}' ORDER BY 1, 3",
     )
 
 

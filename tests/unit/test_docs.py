@@ -32,6 +32,7 @@ DOORS = {
     "train_transformer": ("train", flags.TRAIN),
     "import_interactions": ("import", flags.IMPORT),
     "recommend": ("recommend", flags.RECOMMEND),
+    "forget_user": ("forget_user", flags.FORGET),
     "train": ("train", flags.TRAIN),
     "sweep": ("train", flags.TRAIN),
     "import": ("import", flags.IMPORT),

@@ -24,8 +24,17 @@ TRAIN: Mapping[str, str] = {
 }
 RECOMMEND: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 IMPORT: Mapping[str, str] = {}
+FORGET: Mapping[str, str] = {"--user-id": "user", "--yes": "yes=true", "--output": "output"}
 SERVE: Mapping[str, str] = {"--host": "host", "--port": "port"}
+GENERATE_GRAPH: Mapping[str, str] = {
+    "--user-id": "user",
+    "--all-users": "all_users=true",
+    "--batch-size": "batch_size",
+    "--provider": "llm",
+    "--dry-run": "dry_run=true",
+}
 MATERIALIZE: Mapping[str, str] = {"--all": "views=all", "--views": "views", "--as-of": "as_of"}
+SHOW_GRAPH: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 
 #: Keys whose value is an outside id, and the one that holds a list of them.
 _IDS = ("user", "listener", "data.user")

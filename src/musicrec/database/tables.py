@@ -12,21 +12,27 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ForeignKey,
     Identity,
     Index,
+    Numeric,
     SmallInteger,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, REAL, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, REAL, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Timestamp = TIMESTAMP(timezone=True)
+Dollars = Numeric(12, 6)
 
 
 class Table(DeclarativeBase):
@@ -188,3 +194,207 @@ class Import(Table):
     finished_state: Mapped[str | None] = mapped_column(
         Text, comment="data_changes when last verified to its end: count and highest id"
     )
+
+
+class UserInterestGraph(Table):
+    """One version of a listener's interest graph, and where it comes from."""
+
+    __tablename__ = "user_interest_graph"
+    __table_args__ = (
+        UniqueConstraint("user_key", "version", name="user_interest_graph_version"),
+        CheckConstraint(
+            "is_current = (valid_to IS NULL)", name="user_interest_graph_current_is_open"
+        ),
+        Index(
+            "user_interest_graph_current",
+            "user_key",
+            unique=True,
+            postgresql_where=text("is_current"),
+        ),
+    )
+
+    graph_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_key: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(comment="1 is the user's first")
+    is_current: Mapped[bool]
+    valid_from: Mapped[datetime] = mapped_column(Timestamp)
+    valid_to: Mapped[datetime | None] = mapped_column(Timestamp, comment="null while current")
+    graph: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="the truth: InterestGraph")
+    provider: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str] = mapped_column(Text)
+    input_hash: Mapped[str] = mapped_column(Text, comment="of the summary that was sent")
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cost_usd: Mapped[Decimal | None] = mapped_column(
+        Dollars, comment="null where the price is not known"
+    )
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+
+
+def _of_graph() -> Mapped[int]:
+    graph = ForeignKey("user_interest_graph.graph_id", ondelete="CASCADE")
+    return mapped_column(BigInteger, graph, primary_key=True, autoincrement=False)
+
+
+class InterestNode(Table):
+    """A node of a graph, derived from ``UserInterestGraph.graph`` for joins."""
+
+    __tablename__ = "interest_nodes"
+    __table_args__ = (Index("interest_nodes_by_label", "kind", "label"),)
+
+    graph_id: Mapped[int] = _of_graph()
+    node: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text)
+    label: Mapped[str] = mapped_column(Text)
+    weight: Mapped[float] = mapped_column(REAL)
+    term: Mapped[str] = mapped_column(Text)
+
+
+class InterestEdge(Table):
+    """A relation of a graph, derived as its nodes are."""
+
+    __tablename__ = "interest_edges"
+
+    graph_id: Mapped[int] = _of_graph()
+    source: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    target: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    weight: Mapped[float] = mapped_column(REAL)
+
+
+class GraphRun(Table):
+    """One process that asked for graphs. While it lives it holds an advisory lock of its id."""
+
+    __tablename__ = "graph_runs"
+    __table_args__ = (CheckConstraint("mode IN ('live', 'batch')", name="graph_runs_mode"),)
+
+    run_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    provider: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str] = mapped_column(Text)
+    mode: Mapped[str] = mapped_column(Text)
+    max_cost_usd: Mapped[Decimal | None] = mapped_column(Dollars, comment="null: without bound")
+    started_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+    finished_at: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="null while it runs, or if it was killed"
+    )
+    outcome: Mapped[str | None] = mapped_column(Text, comment="what it printed, in one line")
+
+
+class GraphTask(Table):
+    """What became of a listener at a provider's model."""
+
+    __tablename__ = "graph_tasks"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('new', 'done', 'empty', 'failed', 'quarantined', 'batched')",
+            name="graph_tasks_state",
+        ),
+        CheckConstraint(
+            "(state = 'batched') = (batch_id IS NOT NULL)", name="graph_tasks_batched_has_batch"
+        ),
+    )
+
+    user_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    provider: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    state: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str | None] = mapped_column(
+        Text, comment="what the state is about; so input_hash"
+    )
+    input_hash: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text, comment="why there is no graph")
+    claimed_by: Mapped[int | None] = mapped_column(
+        BigInteger, comment="the run that works on it; null: none"
+    )
+    batch_id: Mapped[int | None] = mapped_column(BigInteger, comment="the batch it waits for")
+    changed_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+
+
+class GraphCall(Table):
+    """One call: stored before it is made, and its reply before anybody reads it."""
+
+    __tablename__ = "graph_calls"
+    __table_args__ = (
+        CheckConstraint("round IN ('first', 'repair')", name="graph_calls_round"),
+        CheckConstraint(
+            "state IN ('asked', 'answered', 'failed', 'lost')", name="graph_calls_state"
+        ),
+        Index(
+            "graph_calls_open",
+            "user_key",
+            "provider",
+            "model",
+            postgresql_where=text("NOT is_settled"),
+        ),
+        Index("graph_calls_of_batch", "batch_id"),
+        Index(
+            "graph_calls_kept_replies",
+            "asked_at",
+            postgresql_where=text("reply IS NOT NULL OR summary IS NOT NULL"),
+        ),
+    )
+
+    call_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_key: Mapped[int] = mapped_column(BigInteger)
+    run_id: Mapped[int] = mapped_column(BigInteger, comment="the run that asked")
+    batch_id: Mapped[int | None] = mapped_column(
+        BigInteger, comment="null where it was asked by itself"
+    )
+    provider: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str] = mapped_column(Text)
+    input_hash: Mapped[str] = mapped_column(Text, comment="of the summary that was sent")
+    summary: Mapped[Any | None] = mapped_column(JSON, comment="as sent, for a batch's late reply")
+    round: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    asked_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+    ended_at: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="when the answer or the failure came"
+    )
+    ended: Mapped[str | None] = mapped_column(Text, comment="complete, truncated or refused")
+    reply: Mapped[Any | None] = mapped_column(JSON, comment="as received; null past its retention")
+    problem: Mapped[str | None] = mapped_column(
+        Text, comment="why there was no answer, or it was not taken"
+    )
+    may_be_billed: Mapped[bool] = mapped_column(server_default=text("false"))
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    cached_tokens: Mapped[int | None] = mapped_column(comment="among the input tokens")
+    reserved_usd: Mapped[Decimal | None] = mapped_column(
+        Numeric(14, 9), comment="most it could cost; null: unknown"
+    )
+    cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(14, 9), comment="null while unknown")
+    is_settled: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="what became of the user is stored, and this is never read again",
+    )
+
+
+class GraphBatch(Table):
+    """Many calls handed over at once: stored before they are, found again after a crash."""
+
+    __tablename__ = "graph_batches"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('intended', 'submitted', 'ingested', 'abandoned')",
+            name="graph_batches_state",
+        ),
+    )
+
+    batch_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True, comment="ours; providers know it")
+    provider: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    provider_batch: Mapped[str | None] = mapped_column(
+        Text, comment="the provider's id; null until it said so"
+    )
+    claimed_by: Mapped[int | None] = mapped_column(
+        BigInteger, comment="the run that works on it; null: none"
+    )
+    num_calls: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)

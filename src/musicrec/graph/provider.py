@@ -6,7 +6,7 @@ to do about a failure is the job's decision, by ``ProviderError.then``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -39,11 +39,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were billed; ``cached`` are among ``input``."""
+    """Tokens that were billed; ``cached`` and ``cache_written`` are among ``input``."""
 
     input: int
     output: int
     cached: int = 0
+    cache_written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,16 @@ class ProviderError(MusicrecError):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens; a batch costs ``batch_share`` of it."""
+    """US dollars for a million tokens; a batch costs ``batch_share`` of it.
+
+    Attributes:
+        cached, cache_written: of input read from and written to a cache; None: as other input.
+    """
 
     input: float
     output: float
     cached: float | None = None
+    cache_written: float | None = None
     batch_share: float = 0.5
 
 
@@ -169,11 +175,16 @@ class BatchProvider(Provider, Protocol):
         """
         ...
 
-    async def find(self, batch: str, since: float) -> str | None:
+    async def find(self, batch: str, since: float, *, known: Collection[str] = ()) -> str | None:
         """The provider's id of a batch that ``submit`` made under ours, if it did: after a crash.
 
         Args:
             since: unix seconds before which it was not submitted.
+            known: the provider's ids of our other batches, which need no look.
+
+        Raises:
+            ProviderError: also, with ``then`` as ``retry``, where it cannot be told yet: Anthropic
+                shows whose a batch is only once it has ended.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from adbc_driver_manager.dbapi import Cursor
 
 from musicrec.database.engine import Dataset
+from musicrec.database.erasure import import_lock
 from musicrec.errors import DataError
 from musicrec.interactions.source import Source
 
@@ -28,9 +29,20 @@ class Ledger:
     def __init__(self, dataset: Dataset, source: Source) -> None:
         """Nothing is read or written yet, but the source's fingerprint is taken."""
         self._dataset = f"dataset {dataset.name!r}"
+        self._lock = import_lock(dataset.name)
         self._source = source
         self.fingerprint = source.fingerprint()
         self._expected_changes: int | None = None
+
+    def enter(self, cursor: Cursor) -> None:
+        """Keep everybody who would erase a listener out, until the connection ends.
+
+        Importers share this lock. They remember the keys of the listeners they have seen, and
+        would go on writing plays of one who is gone.
+        """
+        cursor.execute(
+            "SELECT pg_advisory_lock_shared(hashtextextended($1, 0))", parameters=(self._lock,)
+        )
 
     def entry(self, cursor: Cursor) -> Entry | None:
         """What is noted of this very source, None if it was never imported to its end."""

@@ -141,6 +141,7 @@ class _Run:
     def go(self) -> ImportSummary:
         with closing(self._dataset.adbc()) as connection:
             with connection.cursor() as cursor:
+                self._ledger.enter(cursor)
                 self._ledger.check(cursor)
                 entry = self._ledger.entry(cursor)
                 if entry is not None and entry.is_unchanged:
