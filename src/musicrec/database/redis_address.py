@@ -68,7 +68,7 @@ def redis_address() -> RedisAddress:
     )
     if host:
         return RedisAddress(
-            host,
+            _host(host),
             _port(port),
             password or None,
             _switch("SSL", ssl),
@@ -84,6 +84,15 @@ def redis_address() -> RedisAddress:
     from musicrec.database import embedded_redis
 
     return embedded_redis.running_server()
+
+
+def _host(text: str) -> str:
+    """What a resolver will take: it raises no error of the network for others."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise DatabaseError(f"FEAST_REDIS_HOST={text!r} is no name of a host") from None
+    return text
 
 
 def _port(text: str) -> int:

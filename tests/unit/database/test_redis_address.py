@@ -40,7 +40,13 @@ def test_a_cluster_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "0"), ("PORT", "6379a"), ("SSL", "maybe"), ("CLUSTER", "three nodes")],
+    [
+        ("HOST", "a" * 64),
+        ("PORT", "0"),
+        ("PORT", "6379a"),
+        ("SSL", "maybe"),
+        ("CLUSTER", "three nodes"),
+    ],
 )
 def test_what_cannot_be_read_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
