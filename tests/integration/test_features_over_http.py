@@ -18,16 +18,20 @@ from commands import command, done, finished
 from musicrec.cli.compose import compose
 from musicrec.cli.listens import dataset_name, source_of
 from musicrec.database import engine
+from musicrec.features import layout
+from musicrec.features.connection import Connection
 from musicrec.features.context import Context
 from musicrec.features.online import OnlineStore
 from musicrec.features.plan import ReadPlan
-from musicrec.features.views import STORED
+from musicrec.features.resp import encoded
+from musicrec.features.views import ALWAYS, BY_NAME, STORED
 
 pytestmark = pytest.mark.slow
 
 WORLD = ("data=synthetic", "data.num_tracks=200", "data.num_listeners=60")
 #: The synthetic world keeps a dataset of its own.
 NAME = dataset_name(config := compose("import", WORLD), source_of(config))
+AUDIO = BY_NAME["track_audio_features"]
 CONTEXT = {"hour": 8, "weekday": 6, "device": "android", "session": ["syn-000001"]}
 
 
@@ -122,6 +126,29 @@ def test_a_request_may_name_the_moment(port, listener):
     _, answer = post(port, body)
     assert answer["states"]["user_listening_stats"] == ["stale"]
     assert answer["states"]["track_audio_features"] == ["fresh"]
+
+
+@pytest.mark.parametrize(
+    ("field", "content"),
+    [
+        (layout.fields(AUDIO)[0], layout.value(1.0)[:-1]),
+        (layout.timestamp_field(AUDIO.name), b"\x08\xff"),
+    ],
+    ids=["value", "stamp"],
+)
+def test_what_cannot_be_read_is_unavailable_and_named(port, redis, field, content):
+    key = layout.key(layout.key_prefix(AUDIO.join_keys), ("torn",), NAME.encode())
+    whole = {layout.timestamp_field(AUDIO.name): layout.timestamp(ALWAYS), field: content}
+    with Connection(redis) as connection:
+        pairs = [part for pair in whole.items() for part in pair]
+        connection.ask(encoded(b"HSET", key, *pairs) + encoded(b"EXPIRE", key, b"600"), 2)
+    body = {"user_id": "nobody", "track_ids": ["torn"], "context": CONTEXT}
+    status, answer = post(port, body)
+    assert status == 200
+    assert {state for states in answer["states"].values() for state in states} == {"unavailable"}
+    assert "track_audio_features" in answer["reason"]
+    known = dict(zip(answer["columns"], answer["values"][0], strict=True))
+    assert known["context_aware_features__is_weekend"] == 1
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,15 @@ def test_an_end_that_was_not_computed_is_said(computed):
         point_in_time(computed, rows)
 
 
+def test_ends_left_out_before_are_said_as_long_as_they_would_show(computed):
+    compute(computed, STATS, [END + 12 * DAY, END + 13 * DAY])  # 10 and 11 are not there
+    way_out = r"between 2024-03-21T.* and 2024-03-24T.* backfill=2024-03-25T00:00"
+    with pytest.raises(FeatureError, match=way_out):
+        plays_seen(computed, ("ann", "a", END + 13 * DAY + MINUTE))
+    compute(computed, STATS, window_ends(END + 12 * DAY, END + 16 * DAY))
+    assert math.isnan(*plays_seen(computed, ("ann", "a", END + 16 * DAY + MINUTE)))
+
+
 def test_a_dataset_without_features_is_said(dataset):
     with pytest.raises(FeatureError, match="has no computed features; compute them with"):
         point_in_time(dataset, moments(("ann", "a", END)))

@@ -314,6 +314,61 @@ def test_days_that_were_left_out_are_made_up_for(listened, feast, redis):
     assert row[STAMP] == int(closing.timestamp()) * 1_000_000_000
 
 
+# Ann's last play is in the last window of day 6; the row that says so is of day 7.
+ANN = [Play("ann", "nan", END - HOUR), Play("bob", "nan", END + 30 * DAY)]
+SILENT = END + 7 * DAY
+
+
+def plays_of_ann(redis: RedisAddress, dataset: Dataset) -> bytes:
+    return held(redis, dataset, STATS, "ann")["plays_7d"]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [(SILENT + DAY, None), (SILENT - DAY, SILENT - 4 * DAY), (SILENT + DAY, None)],
+        [(SILENT - DAY, None), (SILENT + 2 * DAY, SILENT + DAY)],
+    ],
+    ids=["an earlier time is filled in later", "a backfill begins after a pause"],
+)
+def test_a_gap_between_runs_hides_no_last_row(dataset, redis, runs):
+    store(dataset, ANN, TRACKS)
+    feast = upkeep.prepared(dataset, redis)
+    for end, since in runs:
+        upkeep.bring(dataset, [STATS], end, feast, redis, since=since)
+    assert plays_of_ann(redis, dataset) == layout.value(0)
+
+
+def test_a_view_that_changed_leaves_no_row_of_its_old_definition(dataset, redis):
+    store(dataset, ANN, TRACKS)
+    upkeep.bring(dataset, [STATS], SILENT - DAY, upkeep.prepared(dataset, redis), redis)
+    with dataset.engine.begin() as connection:
+        connection.execute(text("UPDATE feature_computations SET definition = 'another'"))
+    upkeep.bring(dataset, [STATS], SILENT + 2 * DAY, upkeep.prepared(dataset, redis), redis)
+    assert plays_of_ann(redis, dataset) == layout.value(0)
+
+
+def test_a_stamp_that_is_none_is_written_over(dataset, redis):
+    store(dataset, ANN, TRACKS)
+    computed(dataset, STATS, END)
+    key = layout.key(layout.key_prefix(STATS.join_keys), ("ann",), dataset.name.encode())
+    with Connection(redis) as connection:
+        stamp = layout.timestamp_field(STATS.name)
+        connection.ask(encoded(b"HSET", key, stamp, b"\x08\xff"), 1)
+    assert write(dataset, STATS, END, redis).rows == 1
+    assert plays_of_ann(redis, dataset) == layout.value(1)
+
+
+def test_a_stamp_of_the_far_future_is_newer(dataset, redis):
+    store(dataset, ANN, TRACKS)
+    computed(dataset, STATS, END)
+    key = layout.key(layout.key_prefix(STATS.join_keys), ("ann",), dataset.name.encode())
+    far = layout.timestamp(datetime(3000, 1, 1, tzinfo=UTC))
+    with Connection(redis) as connection:
+        connection.ask(encoded(b"HSET", key, layout.timestamp_field(STATS.name), far), 1)
+    assert write(dataset, STATS, END, redis).newer == 1
+
+
 def test_pruning_deletes_what_no_reader_may_see_and_nothing_else(dataset, redis):
     store(dataset, PLAYS, TRACKS)
     audio, popularity = BY_NAME["track_audio_features"], BY_NAME["track_popularity"]

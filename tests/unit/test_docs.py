@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from musicrec.cli import flags, outputs
+from musicrec.cli import feature_store, flags, outputs
 from musicrec.cli.compose import check_sweep, compose, config_folder
 from musicrec.interactions.split import leave_one_out
 from musicrec.metrics.ranking import RankingMetrics
@@ -33,9 +33,12 @@ DOORS = {
     "import_interactions": ("import", flags.IMPORT),
     "recommend": ("recommend", flags.RECOMMEND),
     "forget_user": ("forget_user", flags.FORGET),
+    "materialize_features": ("materialize", flags.MATERIALIZE),
+    "serve": ("serve", flags.SERVE),
     "train": ("train", flags.TRAIN),
     "sweep": ("train", flags.TRAIN),
     "import": ("import", flags.IMPORT),
+    "materialize": ("materialize", flags.MATERIALIZE),
 }
 #: Targets of the Makefile that pass ARGS to something else than Hydra.
 OTHER_TARGETS = {"tensorboard", "check", "test"}
@@ -51,6 +54,11 @@ python scripts/import_interactions.py data=lastfm1k|listenbrainz|spotify|moviele
 python scripts/train_transformer.py data=postgres dataset=mine split=leave_one_out|temporal seen=keep|drop model=base hydra.run.dir=/some/run
 python scripts/train_transformer.py --epochs 10 --batch-size 128 --max-seq-len 50 --output model.pt
 python scripts/recommend.py bundle=model.pt dataset=mine user=42 k=10
+python scripts/materialize_features.py --all dataset=mine
+python scripts/materialize_features.py --all dataset=mine as_of=…
+python scripts/materialize_features.py --views … dataset=mine
+python scripts/serve.py dataset=mine
+python scripts/feature_store.py dataset=mine apply
 """.strip().splitlines()  # noqa: E501
 
 
@@ -96,6 +104,9 @@ def check_settings(words: list[str]) -> None:
     else:
         door, arguments = Path(words[1]).stem, words[2:]
     if door in OTHER_TARGETS or (words[0] == "make" and not arguments):
+        return
+    if door == "feature_store":  # Feast's command is what follows the settings
+        feature_store._split(arguments)
         return
     name, aliases = DOORS[door]
     settings = flags.translate(arguments, aliases)
@@ -185,6 +196,13 @@ def test_every_setting_of_a_training_is_explained():
         assert f"`{key}`" in TRAINING, key
 
 
+@pytest.mark.parametrize("name", ["materialize", "serve"])
+def test_every_setting_of_features_is_explained(name):
+    page = (ROOT / "docs" / "features.md").read_text()
+    for key in compose(name):
+        assert re.search(rf"^\| `{key}` \|", page, flags=re.MULTILINE), key
+
+
 def test_every_option_of_a_group_is_listed():
     for folder in (path for path in config_folder().iterdir() if path.is_dir()):
         (row,) = re.findall(rf"^\| `{folder.name}` \|.+$", TRAINING, flags=re.MULTILINE)
@@ -204,7 +222,7 @@ def test_the_table_of_sizes_is_true(size):
 
 
 def test_every_older_flag_is_listed_with_what_it_sets():
-    for aliases in (flags.TRAIN, flags.RECOMMEND, flags.IMPORT):
+    for aliases in {id(aliases): aliases for _, aliases in DOORS.values()}.values():
         for flag, key in aliases.items():
             assert re.search(rf"^\| `{flag}` \| `{key}`", TRAINING, flags=re.MULTILINE), flag
 

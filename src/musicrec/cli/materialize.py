@@ -35,10 +35,14 @@ def materialize(config: DictConfig) -> None:
     since = None if config.backfill is None else moment("backfill", config.backfill)
     if as_of > datetime.now(UTC):
         raise ConfigError(f"as_of={config.as_of} lies in the future; leave it out for now")
+    if config.cadence_hours is None:
+        raise ConfigError("cadence_hours=null is no number of hours; leave it out for 24")
     cadence = timedelta(hours=config.cadence_hours)
     end = window_end(as_of, cadence)
     with open_dataset(str(config.dataset)) as dataset:
-        _check_plays(dataset, end, cadence, console)
+        first = _check_plays(dataset, end, cadence, console)
+        if since is not None:  # ends before every play are of nothing
+            since = max(since, window_end(first, cadence) - cadence)
         redis = redis_address()
         try:
             with alone(dataset):
@@ -73,8 +77,8 @@ def chosen_views(names: object) -> list[View]:
     return [view for view in STORED if view.name in wanted]
 
 
-def _check_plays(dataset: Dataset, end: datetime, cadence: timedelta, console: Console) -> None:
-    """Refuse a moment before every play; point out one that is long after the last."""
+def _check_plays(dataset: Dataset, end: datetime, cadence: timedelta, console: Console) -> datetime:
+    """The first play. Refuse a moment before it; point out one that is long after the last."""
     first, last = upkeep.plays(dataset)
     if first >= end:
         raise ConfigError(
@@ -90,6 +94,7 @@ def _check_plays(dataset: Dataset, end: datetime, cadence: timedelta, console: C
             f"{_said(end)} reaches it; for its own time say "
             f"as_of={window_end(last, cadence) + cadence:%Y-%m-%dT%H:%M}",
         )
+    return first
 
 
 def _bring(

@@ -19,4 +19,7 @@ def moment(key: str, text: object) -> datetime:
         raise ConfigError(
             f"{key}={text} is no ISO date or time, such as 2022-04-26 or 2022-04-26T13:00+02:00"
         ) from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    try:
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ConfigError(f"{key}={text} is, in UTC, before the year 1 or after 9999") from None

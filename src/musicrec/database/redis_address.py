@@ -1,7 +1,8 @@
 """Where Redis is: ``FEAST_REDIS_HOST`` and its kin, or else the embedded server.
 
 ``FEAST_REDIS_PORT`` is 6379 if not given; ``FEAST_REDIS_PASSWORD`` and ``FEAST_REDIS_SSL``
-(``true`` or ``false``) are for servers that ask for them.
+(``true`` or ``false``) are for servers that ask for them. ``FEAST_REDIS_CLUSTER=true`` says that
+the host is any node of a Redis Cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SWITCH = {"": False, "false": False, "0": False, "true": True, "1": True}
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One Redis server.
+    """One Redis server, or any node of a cluster.
 
     Attributes:
         host: its name or number.
@@ -26,6 +27,7 @@ class RedisAddress:
         password: None where it asks for none; stays out of the repr.
         ssl: whether it speaks TLS.
         is_embedded: whether the server is the project's own.
+        is_cluster: whether keys are spread over the nodes of a Redis Cluster.
     """
 
     host: str
@@ -33,6 +35,7 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     ssl: bool = False
     is_embedded: bool = False
+    is_cluster: bool = False
 
     @property
     def place(self) -> str:
@@ -59,21 +62,37 @@ def redis_address() -> RedisAddress:
     Raises:
         DatabaseError: a variable cannot be read, or the embedded server cannot be started.
     """
-    host, port, password, ssl = (
+    host, port, password, ssl, cluster = (
         os.environ.get(f"FEAST_REDIS_{name}", "").strip()
-        for name in ("HOST", "PORT", "PASSWORD", "SSL")
+        for name in ("HOST", "PORT", "PASSWORD", "SSL", "CLUSTER")
     )
     if host:
-        return RedisAddress(host, _port(port), password or None, _switch(ssl))
-    if port:
+        return RedisAddress(
+            _host(host),
+            _port(port),
+            password or None,
+            _switch("SSL", ssl),
+            is_cluster=_switch("CLUSTER", cluster),
+        )
+    if port or _switch("CLUSTER", cluster):
+        given = f"PORT={port}" if port else f"CLUSTER={cluster}"
         raise DatabaseError(
-            f"FEAST_REDIS_PORT={port} without FEAST_REDIS_HOST; set both, or unset both to use the "
+            f"FEAST_REDIS_{given} without FEAST_REDIS_HOST; set both, or unset both to use the "
             "embedded server"
         )
     # Here, because where a server is named nothing needs the programs of the wheel.
     from musicrec.database import embedded_redis
 
     return embedded_redis.running_server()
+
+
+def _host(text: str) -> str:
+    """What a resolver will take: it raises no error of the network for others."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise DatabaseError(f"FEAST_REDIS_HOST={text!r} is no name of a host") from None
+    return text
 
 
 def _port(text: str) -> int:
@@ -84,7 +103,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _switch(text: str) -> bool:
+def _switch(name: str, text: str) -> bool:
     if text.lower() not in _SWITCH:
-        raise DatabaseError(f"FEAST_REDIS_SSL={text!r} is neither true nor false")
+        raise DatabaseError(f"FEAST_REDIS_{name}={text!r} is neither true nor false")
     return _SWITCH[text.lower()]

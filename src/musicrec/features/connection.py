@@ -26,7 +26,7 @@ class Connection:
     """One socket. After any error it is of no use: replies may still be under way.
 
     Args:
-        address: the server.
+        address: one server.
 
     Raises:
         DatabaseError: from every method, where the connection is refused or lost, or Redis
@@ -36,7 +36,7 @@ class Connection:
     def __init__(self, address: RedisAddress) -> None:
         import hiredis
 
-        self._address = address
+        self.address = address
         self._reader = hiredis.Reader()
         self._error_type = hiredis.ReplyError
         self._lost = (OSError, hiredis.ProtocolError)  # a timeout is an OSError, too
@@ -97,12 +97,12 @@ class Connection:
         try:
             yield
         except self._lost as error:
-            raise self._address.failure(error) from error
+            raise self.address.failure(error) from error
 
     def _refusal(self, said: str) -> DatabaseError:
-        if self._address.password:
-            said = said.replace(self._address.password, "***")
-        return DatabaseError(f"Redis at {self._address.place} refuses: {said}")
+        if self.address.password:
+            said = said.replace(self.address.password, "***")
+        return DatabaseError(f"Redis at {self.address.place} refuses: {said}")
 
 
 def _opened(address: RedisAddress) -> socket.socket:

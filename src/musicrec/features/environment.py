@@ -37,6 +37,7 @@ def environment(dataset: Dataset, redis: RedisAddress) -> dict[str, str]:
         "MUSICREC_HOME": str(home()),
         "FEAST_PROJECT": dataset.name,
         "FEAST_REGISTRY": _registry_path(dataset.name),
+        "FEAST_REDIS_TYPE": "redis_cluster" if redis.is_cluster else "redis",
         "FEAST_REDIS_CONNECTION": _redis_connection(redis),
         **_postgres(dataset),
         "PGTZ": "UTC",

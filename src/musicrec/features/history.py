@@ -9,7 +9,7 @@ clocks of those who wrote either were set.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 250_000
 
 _US = timedelta(microseconds=1)
+
+_COMPUTED = """
+SELECT window_end, window_end - cadence, definition FROM feature_computations
+WHERE view = $1 ORDER BY window_end
+"""
 
 
 def point_in_time(
@@ -112,12 +117,9 @@ def _check_computed(
     if cursor.fetchall()[0][0]:
         raise FeatureError(f"dataset {dataset!r} has no computed features; {way_out}")
     for view in views:
-        cursor.execute(
-            "SELECT window_end, definition FROM feature_computations WHERE view = $1",
-            parameters=(view.name,),
-        )
-        computed = dict(cursor.fetchall())
-        if set(computed.values()) - {tables.definition(view)}:
+        cursor.execute(_COMPUTED, parameters=(view.name,))
+        computed = {end: (closes, name) for end, closes, name in cursor.fetchall()}
+        if {name for _, name in computed.values()} - {tables.definition(view)}:
             raise FeatureError(
                 f"rows of {view.name} in dataset {dataset!r} were computed by another definition "
                 f"than this code's; {way_out}"
@@ -129,6 +131,28 @@ def _check_computed(
                 f"ends that the rows need in dataset {dataset!r}, such as "
                 f"{min(missing).isoformat()}; {way_out}"
             )
+        if gap := _gap(view, {end: closes for end, (closes, _) in computed.items()}, ends):
+            raise FeatureError(
+                f"{view.name} was not computed between {gap[0].isoformat()} and "
+                f"{gap[1].isoformat()} in dataset {dataset!r}, so that who fell silent then would "
+                f"be seen as before; {way_out}"
+            )
+
+
+def _gap(
+    view: View, computed: dict[datetime, datetime], needed: set[datetime]
+) -> tuple[datetime, datetime] | None:
+    """Two computed ends with too much time between, and rows before it that would still be seen.
+
+    Args:
+        computed: ends, in order, and since when each says who fell silent.
+        needed: those of ``computed`` that are looked at.
+    """
+    for before, (end, closes) in zip(computed, [*computed.items()][1:], strict=False):
+        lasts = before + view.ttl if view.ttl else datetime.max.replace(tzinfo=UTC)
+        if closes > before and any(end <= each < lasts for each in needed):
+            return before, end
+    return None
 
 
 def _ends_before(times: pl.Series, cadence: timedelta) -> set[datetime]:

@@ -78,7 +78,7 @@ def timestamp(moment: datetime) -> bytes:
 
 
 def nanoseconds(stamp: bytes) -> int:
-    """What ``timestamp`` wrote, since 1970."""
+    """What ``timestamp`` wrote, since 1970; 0 of what is cut off."""
     numbers = {0x08: 0, 0x10: 0}  # seconds, nanos
     place = 0
     while place < len(stamp):
@@ -86,6 +86,8 @@ def nanoseconds(stamp: bytes) -> int:
         numbers[tag] = 0
         while True:
             place += 1
+            if place == len(stamp):
+                return 0
             numbers[tag] |= (stamp[place] & 0x7F) << shift
             if stamp[place] < 0x80:
                 break

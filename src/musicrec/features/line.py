@@ -1,10 +1,14 @@
-"""One asyncio connection to Redis that many requests share."""
+"""Asyncio connections to Redis, each shared by many requests."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from typing import Any, cast
+
+from musicrec.database.redis_address import RedisAddress
+from musicrec.features.wire import check_welcome, greeting
 
 
 class Line(asyncio.Protocol):
@@ -75,3 +79,65 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop()
+
+
+class Lines:
+    """A few connections to one Redis, made when first needed and again when lost.
+
+    Args:
+        address: one Redis server.
+        num_connections: at most.
+    """
+
+    def __init__(self, address: RedisAddress, num_connections: int) -> None:
+        self._address = address
+        self._tls = ssl.create_default_context() if address.ssl else None
+        self._lines: list[Line | None] = [None] * num_connections
+        self._connecting = [asyncio.Lock() for _ in self._lines]
+
+    async def ask(self, request: bytes, count: int, limit: asyncio.Timeout) -> list[Any]:
+        """As ``Line.ask``, on the one with the fewest waiting; once more if it was lost.
+
+        Raises:
+            OSError: Redis is not there, or refuses.
+        """
+        try:
+            return await (await self._line(limit)).ask(request, count, limit)
+        except ConnectionResetError:  # closed while it was idle, or by a restart or a slow reply
+            return await (await self._line(limit)).ask(request, count, limit)
+
+    def close(self) -> None:
+        """Close the connections; requests that wait are lost."""
+        for line in self._lines:
+            if line is not None:
+                line.drop()
+
+    async def _line(self, limit: asyncio.Timeout) -> Line:
+        """The open connection with the fewest waiting, or a new one."""
+        best: Line | None = None
+        for place, line in enumerate(self._lines):
+            if line is None or line.is_lost:
+                line = await self._connected(place, limit)
+            if not line.waiting:
+                return line
+            if best is None or len(line.waiting) < len(best.waiting):
+                best = line
+        assert best is not None
+        return best
+
+    async def _connected(self, place: int, limit: asyncio.Timeout) -> Line:
+        async with self._connecting[place]:
+            line = self._lines[place]
+            if line is not None and not line.is_lost:  # by whoever waited before
+                return line
+            loop = asyncio.get_running_loop()
+            where = (self._address.host, self._address.port)
+            _, line = await loop.create_connection(Line, *where, ssl=self._tls)
+            try:
+                hello = greeting(self._address)
+                check_welcome(await line.ask(b"".join(hello), len(hello), limit))
+            except BaseException:
+                line.drop()
+                raise
+            self._lines[place] = line
+            return line

@@ -12,6 +12,8 @@ A chunk of rows is written in four steps:
 3. One HMGET a row reads everything back.
 4. The replies are compared, every byte, with what they must be.
 
+In a Redis Cluster each node gets its rows of the chunk, one node after the other.
+
 Only when all chunks of a view were verified does its watermark move. Whatever ends a run before
 that, the next one writes the same rows again.
 """
@@ -34,6 +36,7 @@ from musicrec.database.engine import Dataset
 from musicrec.database.redis_address import RedisAddress
 from musicrec.errors import DatabaseError, FeatureError
 from musicrec.features import layout
+from musicrec.features.cluster import Nodes, connected
 from musicrec.features.connection import Connection
 from musicrec.features.tables import STAMP, psycopg_connection
 from musicrec.features.views import View
@@ -45,6 +48,8 @@ CHUNK_ROWS = 8192
 BATCH_BYTES = 4 << 20
 #: How long to wait for another run on the same dataset, or for what a killed one left behind.
 WAIT_SECONDS = 5
+
+_LATEST = (1 << 63) - 1  # nanoseconds that int64 holds: until 2262, others may write more
 
 #: Told ``(rows done, rows in all)``.
 OnProgress = Callable[[int, int], None]
@@ -91,13 +96,14 @@ def write(
     began = time.monotonic()
     writing = Writing(view, dataset.name)
     done = newer = 0
-    with Connection(address) as redis, closing(_chunks(dataset, view, end)) as chunks:
+    with connected(address) as nodes, closing(_chunks(dataset, view, end)) as chunks:
         for rows, total in chunks:
-            kept = _not_newer(redis, writing, rows)
-            if len(kept.rows):
-                _write(redis, writing, kept, address)
+            for redis, batch in _parts(nodes, writing.batch(rows)):
+                kept = _not_newer(redis, writing, batch)
+                if len(kept.rows):
+                    _write(redis, writing, kept)
+                newer += len(batch.rows) - len(kept.rows)
             done += len(rows)
-            newer += len(rows) - len(kept.rows)
             if on_progress:
                 on_progress(done, total)
     return Written(view.name, end, done - newer, newer, time.monotonic() - began)
@@ -174,23 +180,29 @@ def _queries(view: View, end: datetime) -> tuple[str, str]:
     )
 
 
-def _not_newer(redis: Connection, writing: Writing, rows: pa.RecordBatch) -> Batch:
+def _parts(nodes: Nodes, batch: Batch) -> Iterator[tuple[Connection, Batch]]:
+    """What each node has of a batch."""
+    for redis, places in nodes.by_node(payload(batch.stamps)):
+        yield redis, batch if places is None else batch.take(places)
+
+
+def _not_newer(redis: Connection, writing: Writing, batch: Batch) -> Batch:
     """The rows of which Redis has no later stamp."""
-    batch = writing.batch(rows)
+    rows = batch.rows
     held = redis.ask(payload(batch.stamps), len(rows))
-    times = {stamp: layout.nanoseconds(stamp) if stamp else -1 for stamp in set(held)}
+    times = {stamp: min(layout.nanoseconds(stamp or b""), _LATEST) for stamp in set(held)}
     latest = np.fromiter((times[stamp] for stamp in held), np.int64, len(held))
     is_newer = latest > rows.column(STAMP).cast(pa.int64()).to_numpy() * 1000
     return writing.batch(rows.filter(pa.array(~is_newer))) if is_newer.any() else batch
 
 
-def _write(redis: Connection, writing: Writing, batch: Batch, address: RedisAddress) -> None:
+def _write(redis: Connection, writing: Writing, batch: Batch) -> None:
     redis.ask(payload(batch.writes), len(batch.rows))
     place = redis.differs(payload(batch.reads), payload(batch.expected))
     if place is not None:
         entity = writing.ids(batch.rows, row_at(batch.expected, place))
         raise FeatureError(
-            f"Redis at {address.place} does not hold what was just written: {writing.view.name} "
-            f"of {entity}; does another process write it, or does Redis evict keys "
-            "(maxmemory-policy)?"
+            f"Redis at {redis.address.place} does not hold what was just written: "
+            f"{writing.view.name} of {entity}; does another process write it, or does Redis evict "
+            "keys (maxmemory-policy)?"
         )

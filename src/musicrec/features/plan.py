@@ -204,7 +204,7 @@ class ReadPlan:
             energies = [values[:, place] for place in self._inputs]
             values[:, self._num_stored :] = on_demand.of_request(context, track_ids, *energies)
         if self._chosen_columns is not None:
-            values = values[:, self._chosen_columns]
+            values = values.take(self._chosen_columns, axis=1)  # in rows, as without a choice
         if self._chosen_views is not None:
             states, ages = states[:, self._chosen_views], ages[:, self._chosen_views]
         return FeatureMatrix(values, self.columns, self.views, states, ages)

@@ -7,11 +7,12 @@ stands with a time-to-live of its own, so fields are deleted here, by the stamps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from musicrec.database.redis_address import RedisAddress
 from musicrec.features import layout
+from musicrec.features.cluster import connected
 from musicrec.features.connection import Connection
 from musicrec.features.resp import encoded
 from musicrec.features.views import View
@@ -46,17 +47,24 @@ def prune(
     """
     groups = [_Group(keys, views, project, end) for keys in {view.join_keys for view in views}]
     pruned = seen = 0
-    with Connection(address) as redis:
-        (total,) = redis.ask(encoded(b"DBSIZE"), 1)
-        cursor = b"0"
-        while True:
-            ((cursor, found),) = redis.ask(encoded(b"SCAN", cursor, b"COUNT", b"%d" % SCAN_KEYS), 1)
-            pruned += sum(group.prune(redis, found) for group in groups)
-            seen += len(found)
-            if on_progress:
-                on_progress(min(seen, total), total)
-            if cursor == b"0":
-                return pruned
+    with connected(address) as nodes:
+        total = sum(redis.ask(encoded(b"DBSIZE"), 1)[0] for redis in nodes.all)
+        for redis in nodes.all:
+            for found in _scan(redis):
+                pruned += sum(group.prune(redis, found) for group in groups)
+                seen += len(found)
+                if on_progress:
+                    on_progress(min(seen, total), total)
+    return pruned
+
+
+def _scan(redis: Connection) -> Iterator[list[bytes]]:
+    """All keys of a server, some at a time."""
+    cursor = b""
+    while cursor != b"0":
+        command = encoded(b"SCAN", cursor or b"0", b"COUNT", b"%d" % SCAN_KEYS)
+        ((cursor, found),) = redis.ask(command, 1)
+        yield found
 
 
 class _Group:

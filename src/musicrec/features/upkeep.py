@@ -6,9 +6,11 @@ watermark stays, and tells since when it is stale.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 from musicrec.database.engine import Dataset
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 _PLAYS = "SELECT min(occurred_at), max(occurred_at) FROM interactions"
-_COMPUTED = "SELECT max(window_end) FROM feature_computations WHERE view = %s AND window_end <= %s"
+_COMPUTED = """
+SELECT window_end, cadence FROM feature_computations
+WHERE view = %s AND window_end BETWEEN %s AND %s ORDER BY window_end
+"""
 
 Step = Literal["computing", "writing", "pruning"]
 
@@ -102,8 +107,8 @@ def bring(
         store: as from ``prepared``.
         redis: where it writes.
         cadence: from one end to the next.
-        since: for training, compute every end from this moment on; None: those since the last one
-            computed that may still be served.
+        since: for training, compute every end from this moment on; None: the last one. Either
+            way also those left out before, whose absence would show.
         on_progress: told as work goes on.
     """
     outcomes = []
@@ -111,7 +116,7 @@ def bring(
         run = _Run(dataset, view, end, cadence, since, on_progress)
         failure = None
         try:
-            run.compute()
+            run.compute(repository.watermark(store, view.name))
             run.write(redis)
             start = end - view.ttl if view.ttl else ALWAYS
             repository.record_materialized(store, view.name, start, end)
@@ -157,8 +162,9 @@ class _Run:
         self._cadence, self._since = cadence, since
         self._on_progress = on_progress
 
-    def compute(self) -> None:
-        ends = _due(self._dataset, self._view, self._end, self._cadence, self._since)
+    def compute(self, in_redis: datetime | None) -> None:
+        first = self._end if self._since is None else min(self._since, self._end)
+        ends = _due(self._dataset, self._view, first, self._end, self._cadence, in_redis)
         self._tell("computing", 0, len(ends))
         done = 0
 
@@ -182,19 +188,42 @@ class _Run:
 
 
 def _due(
-    dataset: Dataset, view: View, end: datetime, cadence: timedelta, since: datetime | None
+    dataset: Dataset,
+    view: View,
+    first: datetime,
+    end: datetime,
+    cadence: timedelta,
+    in_redis: datetime | None,
 ) -> list[datetime]:
-    """The ends to compute, ``end`` among them.
+    """The ends to compute: all from ``first`` to ``end``, and those left out before.
 
-    An entity that fell silent has its last row at the end after its window, so where runs were
-    left out those between are computed too, as far back as a row may be served.
+    An entity that fell silent has its last row at the end after its window. Where that end was left
+    out its row before would be served, and trained on, for the rest of its time to live.
+
+    Args:
+        in_redis: up to when Redis holds rows. Where none computed is of that time, they are by an
+            earlier definition, and every row that may still be served is computed again.
     """
     if view.window is None:
         return [ALWAYS]
-    if since is not None:
-        return list(window_ends(min(since, end), end, cadence))
+    asked = window_ends(first, end, cadence)
+    oldest = first - view.ttl if view.ttl else ALWAYS
     with psycopg_connection(dataset, "read what is computed") as connection:
-        (last,) = connection.execute(_COMPUTED, (view.name, end)).fetchone() or (None,)
-    if last is None or (view.ttl and last < end - view.ttl):
-        return [end]
-    return list(window_ends(min(last + cadence, end), end, cadence))
+        computed = connection.execute(_COMPUTED, (view.name, oldest, end)).fetchall()
+    if computed:
+        begin = computed[0][0]
+    elif in_redis and oldest <= in_redis <= end:
+        begin = oldest
+    else:
+        return list(asked)
+    gaps = [e for e in window_ends(begin, end, cadence) if begin <= e and _is_gap(e, computed)]
+    return sorted({*asked, *gaps})
+
+
+def _is_gap(end: datetime, computed: Sequence[tuple[datetime, timedelta]]) -> bool:
+    """Whether no computed end, with its cadence, says who fell silent at ``end``."""
+    place = bisect_left(computed, end, key=itemgetter(0))
+    if place == len(computed):
+        return True
+    later, cadence = computed[place]
+    return later - cadence >= end

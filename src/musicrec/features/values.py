@@ -60,7 +60,7 @@ class Stamps(dict[bytes | None, float]):
         if stamp:  # an empty one would be 1970-01-01, which Feast cannot tell from none
             try:
                 micros = float(layout.nanoseconds(stamp) // 1000)
-            except (IndexError, OverflowError):
+            except OverflowError:
                 micros = 0.0
             if not micros:
                 raise ValueError(stamp)

@@ -44,6 +44,12 @@ class Batch:
     reads: pa.Array
     expected: pa.Array
 
+    def take(self, places: Sequence[int]) -> Batch:
+        """Some of the rows, in that order."""
+        chosen = pa.array(places)
+        columns = (self.rows, self.stamps, self.writes, self.reads, self.expected)
+        return Batch(*(column.take(chosen) for column in columns))
+
 
 class Writing:
     """How a view's rows are written, read back and compared.

@@ -14,6 +14,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from musicrec.errors import FeatureError
 from musicrec.features.context import Context
 from musicrec.features.online import AsyncOnlineStore
 from musicrec.features.plan import FeatureMatrix, State
@@ -76,16 +77,16 @@ class FeatureService:
         self._store: AsyncOnlineStore | None = None
 
     async def read(self, body: FeaturesBody) -> FeatureMatrix:
-        """The feature matrix of the candidates, in their order."""
+        """The feature matrix of the candidates, in their order; unreadable rows are unavailable."""
         if self._store is None:
             self._store = self._connect()
-        context = body.context
-        return await self._store.read(
-            body.user_id,
-            body.track_ids,
-            Context(context.hour, context.weekday, context.device, context.session),
-            as_of=body.as_of or self._as_of or datetime.now(UTC),
-        )
+        given = body.context
+        context = Context(given.hour, given.weekday, given.device, given.session)
+        as_of = body.as_of or self._as_of or datetime.now(UTC)
+        try:
+            return await self._store.read(body.user_id, body.track_ids, context, as_of)
+        except FeatureError as error:  # of what is in Redis: the body was checked before
+            return self._store.plan.unavailable(str(error), body.track_ids, context)
 
     async def close(self) -> None:
         """Close the connections."""

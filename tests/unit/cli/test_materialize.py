@@ -75,6 +75,8 @@ def test_a_moment_without_a_zone_is_of_utc(text, meant):
         ("as_of=9000-01-01", "as_of=9000-01-01 lies in the future"),
         ("backfill=26.04.2022", "backfill=26.04.2022 is no ISO date or time"),
         ("cadence_hours=5", "does not divide the day"),
+        ("cadence_hours=null", "cadence_hours=null is no number"),
+        ("as_of='0001-01-01T00:00+14:00'", "before the year 1"),
         ("dataset=null", "which dataset"),
     ],
 )

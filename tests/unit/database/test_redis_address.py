@@ -11,7 +11,7 @@ from musicrec.errors import DatabaseError
 
 @pytest.fixture(autouse=True)
 def no_redis_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOST", "PORT", "PASSWORD", "SSL"):
+    for name in ("HOST", "PORT", "PASSWORD", "SSL", "CLUSTER"):
         monkeypatch.delenv(f"FEAST_REDIS_{name}", raising=False)
 
 
@@ -22,6 +22,8 @@ def test_the_environment_names_a_server(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("FEAST_REDIS_PASSWORD", "geheim")
     monkeypatch.setenv("FEAST_REDIS_SSL", "true")
     assert redis_address() == RedisAddress("redis.example", 6390, "geheim", True)
+    monkeypatch.setenv("FEAST_REDIS_CLUSTER", "true")
+    assert redis_address() == RedisAddress("redis.example", 6390, "geheim", True, is_cluster=True)
 
 
 def test_a_port_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +32,22 @@ def test_a_port_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         redis_address()
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "0"), ("PORT", "6379a"), ("SSL", "maybe")])
+def test_a_cluster_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEAST_REDIS_CLUSTER", "true")
+    with pytest.raises(DatabaseError, match="FEAST_REDIS_CLUSTER=true without FEAST_REDIS_HOST"):
+        redis_address()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", "a" * 64),
+        ("PORT", "0"),
+        ("PORT", "6379a"),
+        ("SSL", "maybe"),
+        ("CLUSTER", "three nodes"),
+    ],
+)
 def test_what_cannot_be_read_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

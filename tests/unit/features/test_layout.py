@@ -79,6 +79,11 @@ def test_a_timestamp_of_anybody_is_read_to_the_nanosecond(seconds, nanos):
     assert layout.nanoseconds(coded) == seconds * 1_000_000_000 + nanos
 
 
+@pytest.mark.parametrize("torn", [b"\x08", b"\x08\xff\xff", b"\x08\x01\x10"])
+def test_a_timestamp_that_is_cut_off_is_none(torn):
+    assert layout.nanoseconds(torn) == 0
+
+
 @given(data=st.data())
 def test_every_type_of_number_is_read(feast, data):
     integers = {bits: st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (32, 64)}

@@ -330,6 +330,14 @@ def test_what_the_context_is_computed_from_is_read_but_not_shown():
     assert matrix.values.tolist() == [[0.25]]
 
 
+def test_a_matrix_lies_in_rows_whatever_is_chosen():
+    tracks_first = {view.name: EVERYTHING[view.name] for view in (POPULARITY, STATS)}
+    on_demand_alone = {on_demand.NAME: ["energy_gap", "hour_sin"]}
+    for features in (EVERYTHING, tracks_first, on_demand_alone):
+        matrix = read({}, tracks=("a", "b"), plan=ReadPlan("mine", features))
+        assert matrix.values.flags.c_contiguous
+
+
 def test_a_stale_input_gives_no_feature_on_demand():
     old = NOW - timedelta(days=31)
     world: World = {
