@@ -30,6 +30,11 @@ help: ## this list
 	@$(PIP) --editable ".[features,serve]"
 	@touch .venv/.features
 
+.venv/.llm: .venv/.train
+	@echo "installing the SDKs of LLM providers"
+	@$(PIP) --editable ".[llm]"
+	@touch .venv/.llm
+
 .venv/.dev: .venv/.train
 	@echo "installing what the tests need"
 	@$(PIP) --editable ".[dev]"
@@ -55,6 +60,9 @@ materialize: .venv/.features ## features into Redis; ARGS="dataset=mine as_of=20
 serve: .venv/.features ## features over HTTP; ARGS="dataset=mine"
 	@$(RUN) scripts/serve.py $(ARGS)
 
+graph: .venv/.llm ## interest graphs; ARGS="--all-users dataset=mine"
+	@$(RUN) scripts/generate_interest_graph.py $(ARGS)
+
 tensorboard: .venv/.train ## curves of all runs on http://localhost:6006
 	@$(RUN) -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
 
@@ -75,4 +83,4 @@ format: .venv/.dev ## rewrite the files as `check` wants them
 clean: ## remove outputs and caches; data in .musicrec and .venv stay
 	@rm -rf outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup train sweep import recommend materialize serve tensorboard check test format clean
+.PHONY: help setup train sweep import recommend materialize serve graph tensorboard check test format clean

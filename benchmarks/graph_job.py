@@ -86,14 +86,14 @@ def dataset_of(users: int) -> Iterator[Dataset]:
 
 def made(
     dataset: Dataset, server: Served, provider: str, settings: Settings
-) -> tuple[Tally, float]:
-    async def run() -> tuple[Tally, float]:
+) -> tuple[Tally, float, float]:
+    async def run() -> tuple[Tally, float, float]:
         asked = provider_of(provider, None, server.base_url(provider))
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         tally = await job.run(dataset, asked, None, settings)
-        seconds = time.monotonic() - began
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         await asked.close()
-        return tally, seconds
+        return tally, seconds, cpu
 
     return asyncio.run(run())
 
@@ -102,9 +102,9 @@ def latency() -> None:
     for in_flight, users in ((16, 480), (64, 1280)):
         for provider in ("anthropic", "openai"):
             with served("--latency-seconds", "1") as server, dataset_of(users) as dataset:
-                cpu = time.process_time()
-                tally, seconds = made(dataset, server, provider, Settings(max_in_flight=in_flight))
-                cpu = time.process_time() - cpu
+                tally, seconds, cpu = made(
+                    dataset, server, provider, Settings(max_in_flight=in_flight)
+                )
                 assert tally.done == users, tally
                 times = sorted(call["at"] for call in server.seen()["calls"])
                 steady = (len(times) - 4 - in_flight) / (times[-1] - times[4])
@@ -121,7 +121,7 @@ def pace() -> None:
     for cap, users in ((600, 500), (1800, 1500)):
         flags = ("--latency-seconds", "1", "--requests-per-minute", str(cap))
         with served(*flags) as server, dataset_of(users) as dataset:
-            tally, _ = made(dataset, server, "openai", Settings(max_in_flight=64))
+            tally, *_ = made(dataset, server, "openai", Settings(max_in_flight=64))
             assert tally.done == users, tally
             seen = server.seen()
             times = [call["at"] for call in seen["calls"]]
@@ -187,7 +187,7 @@ def dry() -> None:
         for provider in ("anthropic", "openai"):
             asked = provider_of(provider)
             told = estimate(dataset, Offer(asked.name, asked.model, asked.price), None, Settings())
-            tally, _ = made(dataset, server, provider, Settings())
+            tally, *_ = made(dataset, server, provider, Settings())
             counted = scalar(
                 dataset, f"SELECT sum(input_tokens) FROM graph_calls WHERE provider = '{provider}'"
             )

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 
 from musicrec.cli import feature_store, flags, outputs
 from musicrec.cli.compose import check_sweep, compose, config_folder
+from musicrec.graph import schema
 from musicrec.interactions.split import leave_one_out
 from musicrec.metrics.ranking import RankingMetrics
 from musicrec.training.datamodule import ListeningDataModule
@@ -33,6 +34,9 @@ DOORS = {
     "import_interactions": ("import", flags.IMPORT),
     "recommend": ("recommend", flags.RECOMMEND),
     "forget_user": ("forget_user", flags.FORGET),
+    "generate_interest_graph": ("generate_graph", flags.GENERATE_GRAPH),
+    "show_interest_graph": ("show_graph", flags.SHOW_GRAPH),
+    "graph": ("generate_graph", flags.GENERATE_GRAPH),
     "materialize_features": ("materialize", flags.MATERIALIZE),
     "serve": ("serve", flags.SERVE),
     "train": ("train", flags.TRAIN),
@@ -59,6 +63,10 @@ python scripts/materialize_features.py --all dataset=mine as_of=…
 python scripts/materialize_features.py --views … dataset=mine
 python scripts/serve.py dataset=mine
 python scripts/feature_store.py dataset=mine apply
+python scripts/generate_interest_graph.py --user-id … --provider anthropic dataset=mine
+python scripts/generate_interest_graph.py --all-users --batch-size 100 --provider openai dataset=mine
+python scripts/show_interest_graph.py user=… dataset=mine
+python scripts/forget_user.py dataset=mine user=…
 """.strip().splitlines()  # noqa: E501
 
 
@@ -219,6 +227,30 @@ def test_the_table_of_sizes_is_true(size):
     sizes = (config.dim, config.heads, config.blocks, config.max_length, f"{parameters:,}")
     (row,) = re.findall(rf"^\| `{size}`.*?\|(.+)\|$", TRAINING, flags=re.MULTILINE)
     assert [cell.strip() for cell in row.split("|")] == [str(value) for value in sizes]
+
+
+def leaves(config, above=""):
+    """Dotted keys of a config's values."""
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield above + key
+
+
+@pytest.mark.parametrize("provider", ["local", "anthropic", "openai"])
+def test_every_setting_of_interest_graphs_is_explained(provider):
+    page = (ROOT / "docs" / "interest-graph.md").read_text()
+    cells = re.findall(r"^\| (`[\w.`, ]+`) \|", page, flags=re.MULTILINE)
+    explained = {key for cell in cells for key in re.findall(r"`([\w.]+)`", cell)}
+    asked = {*leaves(compose("generate_graph", [f"llm={provider}"]))} - {"llm.provider"}
+    assert asked | {*leaves(compose("show_graph"))} <= explained
+
+
+def test_every_word_of_the_closed_sets_has_its_meaning():
+    page = (ROOT / "docs" / "interest-graph.md").read_text()
+    for word in (*schema.MOODS, *schema.CONTEXTS, *schema.THEMES):
+        assert re.search(rf"^\| `{word}` \| \S", page, flags=re.MULTILINE), word
 
 
 def test_every_older_flag_is_listed_with_what_it_sets():

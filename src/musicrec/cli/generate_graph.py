@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -199,4 +200,6 @@ def _status(tally: Tally) -> int:
 
 
 def main() -> None:
+    for logger in ("httpx2", "httpx", "anthropic", "openai"):  # they tell of every call
+        logging.getLogger(logger).setLevel(logging.WARNING)
     door.run("generate_graph", generate_graph, flags.GENERATE_GRAPH)

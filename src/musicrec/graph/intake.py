@@ -28,6 +28,7 @@ class Work:
 
     user_key: int
     summary: Summary
+    input_hash: str
     replies: tuple[Reply, ...]
 
 
@@ -108,34 +109,27 @@ class Intake:
         mine = [task.user_key for task in found.tasks]
         self._tally.lost += len(found.lost)
         self._tally.lost_nanodollars += sum(int((usd or 0) * 10**9) for usd in found.lost)
-        condensed = await asyncio.to_thread(
-            summaries,
-            self._dataset,
-            mine,
-            as_of=self._settings.as_of,
-            max_tokens=self._settings.max_summary_tokens,
-            zone=self._settings.zone,
-        )
+        condensed = await asyncio.to_thread(_condensed, self._dataset, mine, self._settings)
         works, writes = self._sorted(found, condensed)
         if writes:
             await self._writer.do(lambda connection: [write(connection) for write in writes])
         return works, sorted(set(keys) - set(mine))
 
     def _sorted(
-        self, found: Found, condensed: dict[int, Summary]
+        self, found: Found, condensed: dict[int, tuple[Summary, str]]
     ) -> tuple[list[Work], list[Callable[[Connection], None]]]:
         """Whom to ask for, and what to store of the others."""
         works: list[Work] = []
         writes: list[Callable[[Connection], None]] = []
         free: list[int] = []
         for task in found.tasks:
-            key, summary = task.user_key, condensed.get(task.user_key)
-            if summary is None:
+            key = task.user_key
+            if key not in condensed:
                 self._tally.empty += 1
                 settle = partial(store.settle, run=self._run, user_key=key, state="empty")
                 writes.append(partial(settle, reason="no plays"))
                 continue
-            input_hash = summary.input_hash
+            summary, input_hash = condensed[key]
             if found.origins.get(key) == self._origin(input_hash):
                 self._tally.unchanged += 1
                 free.append(key)
@@ -145,7 +139,7 @@ class Intake:
             else:
                 replies = found.replies.get(key, [])
                 fitting = tuple(r for r in replies if r.input_hash == input_hash)
-                works.append(Work(key, summary, fitting))
+                works.append(Work(key, summary, input_hash, fitting))
         if free:
             writes.append(partial(store.release, run=self._run, users=free))
         return works, writes
@@ -158,6 +152,20 @@ class Intake:
         about = (task.state, task.prompt_hash, task.input_hash)
         is_same = about == ("quarantined", self._run.prompt_hash, input_hash)
         return is_same and not self._settings.retry_quarantined
+
+
+def _condensed(
+    dataset: Dataset, users: Sequence[int], settings: Settings
+) -> dict[int, tuple[Summary, str]]:
+    """Summaries with their hashes, which take as long as a call's own work: once, and aside."""
+    found = summaries(
+        dataset,
+        users,
+        as_of=settings.as_of,
+        max_tokens=settings.max_summary_tokens,
+        zone=settings.zone,
+    )
+    return {key: (summary, summary.input_hash) for key, summary in found.items()}
 
 
 def _look(connection: Connection, run: Run, users: Sequence[int]) -> Found:

@@ -185,7 +185,7 @@ class Job:
                 store.keep,
                 run=self._run,
                 user_key=work.user_key,
-                input_hash=work.summary.input_hash,
+                input_hash=work.input_hash,
                 graph=graph,
             )
             if await self._writer.do(keep):
@@ -195,7 +195,7 @@ class Job:
 
     async def _ask(self, work: Work, round: Round, text: str) -> Reply:
         ask = Ask(work.summary, prompt.SYSTEM, text, self._settings.max_tokens)
-        return await self._asker.ask(work.user_key, work.summary.input_hash, round, ask)
+        return await self._asker.ask(work.user_key, work.input_hash, round, ask)
 
     async def _read(self, work: Work, reply: Reply) -> InterestGraph | str:
         """The graph, or what is wrong with the reply."""
@@ -207,5 +207,5 @@ class Job:
     async def _end(self, work: Work, state: str, reason: str) -> None:
         setattr(self.tally, state, getattr(self.tally, state) + 1)
         settle = partial(store.settle, run=self._run, user_key=work.user_key, state=state)
-        input_hash = work.summary.input_hash
+        input_hash = work.input_hash
         await self._writer.do(partial(settle, input_hash=input_hash, reason=reason))

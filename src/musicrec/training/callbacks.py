@@ -95,6 +95,10 @@ class PatientStopping(EarlyStopping):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor=monitor, mode="max", patience=patience)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, but patience is this run's: a resumed one may be given more."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A run that had stopped and was killed later must not train on when it is resumed.
         if self.wait_count >= self.patience:

@@ -35,18 +35,21 @@ def other(tmp_path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ckpt_path", [None, "last"])
 def test_a_second_training_in_the_folder_is_refused(tmp_path, other, ckpt_path):
     with pytest.raises(ConfigError, match=r"another training is writing into .*hydra\.run\.dir"):
         outputs.claim(tmp_path, ckpt_path)
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_the_folder_to_the_next(tmp_path, other):
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
     outputs.claim(tmp_path, "last")
 
 
+@pytest.mark.slow
 def test_two_folders_do_not_meet(tmp_path, other):
     beside = tmp_path / "beside"
     beside.mkdir()

@@ -49,6 +49,7 @@ def times_of(pace_of, calls: int, input_tokens: int = 0) -> list[float]:
     return times
 
 
+@pytest.mark.slow
 @given(limit=st.integers(1, 6000))
 def test_no_minute_holds_more_calls_than_the_limit(limit: int) -> None:
     calls = min(3 * limit, 500)

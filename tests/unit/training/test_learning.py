@@ -159,6 +159,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         assert torch.equal(weight, weights[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("killed_at", "goes_on_from"), [(7, 6), (11, 10), (16, 16)])
 def test_workers_that_gather_ahead_change_nothing(tmp_path, uninterrupted, killed_at, goes_on_from):
     with pytest.raises(Killed):
@@ -182,6 +183,7 @@ def test_a_loader_leaves_the_random_state_to_the_model(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut_off, flip_a_byte])
 @pytest.mark.parametrize(("killed_at", "goes_on_from"), [(3, 2), (8, 7), (9, 8), (15, 14)])
 def test_a_damaged_last_checkpoint_costs_a_step_and_changes_nothing(
@@ -200,6 +202,7 @@ def test_a_damaged_last_checkpoint_costs_a_step_and_changes_nothing(
         assert torch.equal(weight, weights[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [3, 7])
 def test_a_run_killed_in_its_first_epoch_validates_that_epoch(tmp_path, killed_at):
     with pytest.raises(Killed):
@@ -209,6 +212,7 @@ def test_a_run_killed_in_its_first_epoch_validates_that_epoch(tmp_path, killed_a
     assert list(record.judged) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [FullCrossEntropy, sampled_softmax])
 @pytest.mark.parametrize(
     "settings",
@@ -250,6 +254,13 @@ def test_a_run_that_had_stopped_early_does_not_train_on_when_resumed(tmp_path):
     )
     assert record.losses == {}
     assert trainer.checkpoint_callback.best_model_path == str(tmp_path / "checkpoints/best.ckpt")
+
+
+def test_a_run_that_had_stopped_early_trains_on_with_more_patience(tmp_path):
+    still = {"learning_rate": 1e-12}
+    fit(module(**still), data(tmp_path), tmp_path, epochs=9, patience=1)
+    more = fit(module(**still), data(tmp_path), tmp_path, epochs=9, patience=3, resume=True)
+    assert more.current_epoch == 4
 
 
 def test_a_moved_run_keeps_its_best_epoch(tmp_path):
