@@ -279,6 +279,13 @@ def test_nothing_of_one_who_is_forgotten_meanwhile_is_stored(
     assert one(dataset, "SELECT count(*) FROM graph_calls") == 0
 
 
+def test_one_who_was_forgotten_before_the_call_is_not_asked_for(dataset: Dataset) -> None:
+    with connection_to(dataset) as connection:
+        run = claims.begin(connection, "anthropic", "m", prompt.PROMPT_HASH, "live", None)
+        assert calls.intend(connection, run, 100, "hash", "first", None) is None
+    assert one(dataset, "SELECT count(*) FROM graph_calls") == 0
+
+
 def test_local_makes_the_same_bytes_and_needs_no_server(dataset: Dataset, server: Server) -> None:
     listeners.store(dataset, 5)
     assert asked(dataset, server, name="local").done == 5
@@ -302,6 +309,8 @@ def test_a_reply_is_kept_to_the_letter_until_its_time_is_over(
         answer = Answer(raw=odd, text="\x00", end="complete", usage=None, model="m")
         assert calls.answered(connection, call, answer, None)
         assert not calls.answered(connection, call, answer, None)
+        ((reply,),) = calls.open_replies(connection, run, [100]).values()
+        assert reply.text == "\x00"
     stored = one(dataset, "SELECT reply::text FROM graph_calls")
     assert json.loads(stored) == {"raw": odd, "text": "\x00"}
     assert drop_replies(dataset, 1) == 0

@@ -30,6 +30,10 @@ class Skipped(GraphError):
     """The provider will never answer for this listener."""
 
 
+class Gone(GraphError):
+    """The listener was forgotten; there is nothing to ask and nothing to store."""
+
+
 class GivenUp(GraphError):
     """No answer within the deadline; the next run may have more luck."""
 
@@ -125,6 +129,9 @@ class Asker:
         outcome: Answer | ProviderError
         try:
             call_id = await self._writer.do(intend)
+            if call_id is None:
+                cost, is_known = 0, True
+                raise Gone("forgotten before the call")
             self._tally.calls += 1
             began = asyncio.get_running_loop().time()
             try:

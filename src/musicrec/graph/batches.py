@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -84,7 +85,8 @@ def intend(connection: Connection, run: Run, name: str, questions: Sequence[Ques
         " input_hash, summary, round, state, reserved_usd, asked_at)"
         " SELECT u, %s, %s, %s, %s, %s, h, s::json, r, 'asked', c, clock_timestamp()"
         " FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::numeric[])"
-        " AS q (u, h, s, r, c)",
+        " AS q (u, h, s, r, c)"
+        " JOIN users ON user_key = u FOR KEY SHARE OF users",
         (
             *(run.run_id, batch_id, run.provider, run.model, run.prompt_hash),
             [question.user_key for question in questions],
@@ -102,6 +104,16 @@ def intend(connection: Connection, run: Run, name: str, questions: Sequence[Ques
     )
     close(connection, run)
     return Batch(batch_id, name, None, created, True)
+
+
+def known(connection: Connection, run: Run) -> list[str]:
+    """The provider's ids of all batches that are not being looked for."""
+    rows = connection.execute(
+        "SELECT provider_batch FROM graph_batches"
+        " WHERE provider = %s AND provider_batch IS NOT NULL",
+        (run.provider,),
+    )
+    return [row[0] for row in rows]
 
 
 def custom_ids(connection: Connection, batch_id: int) -> dict[int, str]:
@@ -171,7 +183,7 @@ def waiting(connection: Connection, batch_id: int) -> list[Waiting]:
     """The calls of a batch whose listeners have not moved on, by call."""
     rows = connection.execute(
         "SELECT c.call_id, c.user_key, c.round, c.summary::text, c.input_hash, c.ended,"
-        " c.reply ->> 'text', c.state, (SELECT count(*) FROM graph_calls AS o"
+        " c.reply, c.state, (SELECT count(*) FROM graph_calls AS o"
         "  WHERE o.user_key = c.user_key AND o.provider = c.provider AND o.model = c.model"
         "  AND o.prompt_hash = c.prompt_hash AND o.input_hash = c.input_hash"
         "  AND o.round = c.round AND o.batch_id IS NOT NULL),"
@@ -191,15 +203,15 @@ def _waiting(
     summary: str,
     input_hash: str,
     ended: str | None,
-    text: str | None,
+    stored: dict[str, Any] | None,
     state: str,
     tries: int,
     reserved: Decimal,
     cost: Decimal,
 ) -> Waiting:
     reply = None
-    if state == "answered" and ended is not None:
-        reply = Reply(call_id, user_key, round, input_hash, ended, text)
+    if state == "answered" and ended is not None and stored is not None:
+        reply = Reply(call_id, user_key, round, input_hash, ended, stored["text"])
     read = _SUMMARY.validate_json(summary)
     return Waiting(call_id, user_key, round, read, reply, tries, int(reserved), int(cost))
 

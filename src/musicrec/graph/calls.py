@@ -47,19 +47,19 @@ def intend(
     input_hash: str,
     round: Round,
     reserved_usd: Decimal | None,
-) -> int:
-    """Store that a call is about to be made; its id."""
+) -> int | None:
+    """Store that a call is about to be made; its id, or None where its user was forgotten."""
     row = connection.execute(
         "INSERT INTO graph_calls (user_key, run_id, provider, model, prompt_hash, input_hash,"
         " round, state, reserved_usd, asked_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, 'asked', %s, clock_timestamp()) RETURNING call_id",
+        " SELECT user_key, %s, %s, %s, %s, %s, %s, 'asked', %s, clock_timestamp()"
+        " FROM users WHERE user_key = %s FOR KEY SHARE RETURNING call_id",
         (
-            *(user_key, run.run_id, run.provider, run.model, run.prompt_hash, input_hash),
-            *(round, reserved_usd),
+            *(run.run_id, run.provider, run.model, run.prompt_hash, input_hash),
+            *(round, reserved_usd, user_key),
         ),
     ).fetchone()
-    assert row is not None
-    return int(row[0])
+    return None if row is None else int(row[0])
 
 
 def answered(
@@ -121,15 +121,17 @@ def lose(connection: Connection, run: Run, users: Sequence[int]) -> list[Decimal
 def open_replies(connection: Connection, run: Run, users: Sequence[int]) -> dict[int, list[Reply]]:
     """Answers to the present prompt whose users are not settled, oldest first, by user."""
     rows = connection.execute(
-        "SELECT call_id, user_key, round, input_hash, ended, reply ->> 'text', problem"
+        "SELECT call_id, user_key, round, input_hash, ended, reply, problem"
         " FROM graph_calls WHERE user_key = ANY(%s) AND provider = %s AND model = %s"
         " AND prompt_hash = %s AND NOT is_settled AND state = 'answered' AND reply IS NOT NULL"
         " ORDER BY call_id",
         (list(users), run.provider, run.model, run.prompt_hash),
     )
     found: dict[int, list[Reply]] = {}
-    for row in rows:
-        found.setdefault(row[1], []).append(Reply(*row))
+    # Read here: of a reply with a NUL Postgres itself gives no part.
+    for call_id, user_key, round, input_hash, ended, reply, problem in rows:
+        read = Reply(call_id, user_key, round, input_hash, ended, reply["text"], problem)
+        found.setdefault(user_key, []).append(read)
     return found
 
 

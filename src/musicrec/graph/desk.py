@@ -69,7 +69,8 @@ class Desk:
         intend = partial(batches.intend, run=self._run, name=name, questions=questions)
         batch = await self._writer.do(intend)
         ids = await self._writer.do(partial(batches.custom_ids, batch_id=batch.batch_id))
-        told = [(ids[question.user_key], ask) for question, ask in asks]
+        # Without those who were forgotten since they were summed up.
+        told = [(ids[q.user_key], ask) for q, ask in asks if q.user_key in ids]
         try:
             found = await _tried(lambda: self._provider.submit(name, told))
         except ProviderError as error:
@@ -95,7 +96,8 @@ class Desk:
             return batch  # it cannot be told now
 
     async def _found(self, batch: Batch) -> Batch | Over:
-        found = await self._provider.find(batch.name, batch.created)
+        known = await self._writer.do(partial(batches.known, run=self._run))
+        found = await self._provider.find(batch.name, batch.created, known=known)
         if found is not None:
             return await self._submitted(batch, found)
         if time.time() - batch.created < UNKNOWN_SECONDS:

@@ -17,7 +17,7 @@ from functools import partial
 from musicrec.database.engine import Dataset
 from musicrec.errors import DatabaseError
 from musicrec.graph import calls, claims, prompt, store, verdict
-from musicrec.graph.asking import Asker, GivenUp, Skipped, Stopped
+from musicrec.graph.asking import Asker, GivenUp, Gone, Skipped, Stopped
 from musicrec.graph.budget import Budget
 from musicrec.graph.calls import Reply, Round
 from musicrec.graph.claims import Run
@@ -159,6 +159,8 @@ class Job:
                 await self._end(work, "quarantined", str(error))
             except GivenUp as error:
                 await self._end(work, "failed", str(error))
+            except Gone:
+                self.tally.empty += 1
             except DatabaseError:
                 raise
             except Exception as error:  # a bug: it is shown in the end, after everybody's turn

@@ -35,7 +35,7 @@ from musicrec.graph.schema import (
     ReplyRelation,
     Term,
 )
-from musicrec.graph.words import clean, era_of, is_genre, key, known_genre
+from musicrec.graph.words import clean, era_of, is_genre, key, known_genre, meaning
 
 #: Problems that one message names; more would only be longer.
 MAX_PROBLEMS = 8
@@ -136,8 +136,16 @@ def _checked(node: ReplyNode, summary: Summary, places: dict[str, int]) -> _Inte
     cited = tuple(dict.fromkeys(places[each] for each in node.evidence))
     if len(cited) > MAX_EVIDENCE:
         raise ReplyError(f"it cites {len(cited)} tracks: cite at most {MAX_EVIDENCE}")
-    label, evidence = _JUDGES[node.kind](node.label, cited, summary)
-    return _Interest(node.kind, label, float(node.weight), node.term, evidence)
+    kind, said = _meant(node, cited, summary)
+    label, evidence = _JUDGES[kind](said, cited, summary)
+    return _Interest(kind, label, float(node.weight), node.term, evidence)
+
+
+def _meant(node: ReplyNode, cited: tuple[int, ...], summary: Summary) -> tuple[Kind, str]:
+    """Kind and label; a cited track's tag that was taken for a genre may speak of a mood instead."""
+    tags = {key(tag) for _, row in _cited(summary, cited) for tag in row.tags}
+    meant = meaning(node.label) if node.kind == "genre" and key(node.label) in tags else None
+    return meant or (node.kind, node.label)
 
 
 def _check_weight(weight: float) -> None:

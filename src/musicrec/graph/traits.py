@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -180,7 +180,7 @@ def _tag_traits(tags: pa.Array, number: Number) -> Iterator[Entries]:
 def _tag(raw: str) -> Trait | None:
     tag = tag_of(raw)
     said = meaning(tag) if tag else None
-    return Trait(cast("Kind", said[0]), key(said[1])) if said else None
+    return Trait(said[0], key(said[1])) if said else None
 
 
 def _year_traits(years: pa.Array, number: Number) -> Iterator[Entries]:

@@ -11,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 
 from musicrec.graph.genres import GENRES, SPELLINGS
-from musicrec.graph.schema import ERAS, MAX_LABEL, MOODS, THEMES
+from musicrec.graph.schema import ERAS, MAX_LABEL, MOODS, THEMES, Kind
 
 MAX_TITLE, MAX_TAG, MAX_TAG_WORDS = 100, 32, 3
 
@@ -136,7 +136,7 @@ def era_in(year: int) -> str | None:
     return era if era in ERAS else None
 
 
-def meaning(tag: str) -> tuple[str, str] | None:
+def meaning(tag: str) -> tuple[Kind, str] | None:
     """``(kind, label)`` that a tag speaks of; a tag that is nothing else is a genre.
 
     None for those that say nothing.

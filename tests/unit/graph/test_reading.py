@@ -44,7 +44,7 @@ def test_a_node_becomes_an_interest_with_the_tracks_it_cites():
         (node() | {"evidence": [""]}, "not in the summary"),
         (node("genre", "hate"), "neither a tag"),
         (node("genre", "techno song"), "neither a tag"),
-        (node("genre", "melancholic"), "neither a tag"),
+        (node("genre", "melancholic", "t4"), "neither a tag"),
         (node("artist", "Plastikman", "t1"), "not the artist of a cited track"),
         (node("mood", "obedient"), "mood"),
         (node("context", "in prison"), "context"),
@@ -159,6 +159,11 @@ def test_an_artist_is_written_as_the_catalogue_writes_it_and_shown_by_own_tracks
 
 def test_a_genre_in_common_use_needs_no_tag():
     assert read(node("genre", "dub techno", "t4")).nodes[0].label == "dub techno"
+
+
+def test_a_cited_tag_that_speaks_of_a_mood_is_one_though_a_reply_calls_it_a_genre():
+    (one,) = read(node("genre", "Melancholic", "t1")).nodes
+    assert (one.kind, one.label) == ("mood", "melancholic")
 
 
 def test_a_group_is_shown_by_its_own_tracks():
