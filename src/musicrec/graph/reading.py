@@ -142,7 +142,7 @@ def _checked(node: ReplyNode, summary: Summary, places: dict[str, int]) -> _Inte
 
 
 def _meant(node: ReplyNode, cited: tuple[int, ...], summary: Summary) -> tuple[Kind, str]:
-    """Kind and label; a cited track's tag that was taken for a genre may speak of something else."""
+    """Kind and label; a cited track's tag taken for a genre may speak of something else."""
     tags = {key(tag) for _, row in _cited(summary, cited) for tag in row.tags}
     meant = meaning(node.label) if node.kind == "genre" and key(node.label) in tags else None
     return meant or (node.kind, node.label)
