@@ -108,6 +108,29 @@ def test_recommend_answers_for_a_listener_of_the_dataset(trained, tmp_path):
     assert "│ 8 " not in out
 
 
+def test_recommend_says_why_once_a_graph_was_made_of_the_listener(trained, tmp_path):
+    folder, _ = trained
+    dataset = json.loads((folder / "metrics.json").read_text())["protocol"]["dataset"]
+    with engine.open_dataset(dataset) as opened, opened.engine.connect() as connection:
+        user = connection.exec_driver_sql(
+            "SELECT user_id FROM users JOIN interactions USING (user_key)"
+            " GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT 1"
+        ).scalar_one()
+    arguments = (f"bundle={folder}/model.pt", f"dataset={dataset}", f"user={user}")
+    code, _, err = finished(command("recommend", *arguments, "graph_weight=1", cwd=tmp_path))
+    assert code == 2
+    assert "has no interest graph; make one with scripts/generate_interest_graph.py" in err
+    graph = (f"dataset={dataset}", "--user-id", user, "--provider", "local")
+    done(command("generate_interest_graph", *graph, cwd=tmp_path))
+    plain, weighted = (
+        done(command("recommend", *arguments, *more, cwd=tmp_path, COLUMNS="200"))
+        for more in ((), ("graph_weight=5", "output=answer.json"))
+    )
+    assert "because" in plain
+    assert weighted != plain
+    assert any(json.loads((tmp_path / "answer.json").read_text())["reasons"])
+
+
 def test_recommend_needs_no_database_for_a_history(trained, tmp_path):
     folder, _ = trained
     known = Recommender.load(folder / "model.pt").bundle.catalogue.track_ids[0]

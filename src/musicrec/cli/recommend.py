@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -12,37 +13,55 @@ from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
 from musicrec.serving.recommender import Recommender
 
+if TYPE_CHECKING:
+    from musicrec.cli.interests import Interests
+
 
 def recommend(config: DictConfig) -> None:
     """Recommend for a listener of a dataset, or for a history given on the command line."""
     console = Console()
     outputs.check_writable(config.output)
     recommender = Recommender.load(config.bundle)
-    answer = recommender.recommend(_history(config), k=config.k, seen=config.seen)
+    history, interests = _listening(config, recommender)
+    bonus = (
+        config.graph_weight * interests.affinity() if interests and config.graph_weight else None
+    )
+    answer = recommender.recommend(history, k=config.k, seen=config.seen, bonus=bonus)
+    reasons = [interests.reason(track.track_id) if interests else None for track in answer]
     whom = f"for user {config.user}" if config.user is not None else "for this history"
-    console.print(report.recommendations_table(answer, f"next {whom}"))
+    console.print(report.recommendations_table(answer, f"next {whom}", reasons))
     if answer.unknown:
         some = ", ".join(answer.unknown[:5]) + (", …" if len(answer.unknown) > 5 else "")
         report.say(console, f"unknown to the model and left out: {len(answer.unknown)} ({some})")
     if config.output is not None:
-        outputs.write_json(asdict(answer), Path(config.output))
+        outputs.write_json(asdict(answer) | {"reasons": reasons}, Path(config.output))
 
 
-def _history(config: DictConfig) -> list[str]:
+def _listening(config: DictConfig, recommender: Recommender) -> tuple[list[str], Interests | None]:
+    """The history to go on from, and the user's interests where a graph was made of them."""
     if (config.user is None) == (config.history is None):
         raise ConfigError("say either user=ID with dataset=NAME, or history=[ID,ID,…]")
     if config.history is not None:
         if not OmegaConf.is_list(config.history):
-            return [str(config.history)]
-        return [str(track_id) for track_id in config.history]
+            return [str(config.history)], None
+        return [str(track_id) for track_id in config.history], None
     if config.dataset is None:
         raise ConfigError(f"user={config.user} of which dataset? add dataset=NAME")
     # Here, because a history on the command line needs no database at all.
+    from musicrec.cli.interests import interests_of
     from musicrec.database.engine import open_dataset
     from musicrec.sources.history import history_of
 
     with open_dataset(str(config.dataset)) as dataset:
-        return history_of(dataset, str(config.user))
+        history = history_of(dataset, str(config.user))
+        interests = interests_of(dataset, str(config.user), recommender.bundle.catalogue)
+    if config.graph_weight and interests is None:
+        raise ConfigError(
+            f"graph_weight={config.graph_weight}: user {config.user} has no interest graph; make "
+            f"one with scripts/generate_interest_graph.py dataset={config.dataset} "
+            f"--user-id {config.user}"
+        )
+    return history, interests
 
 
 def main() -> None:

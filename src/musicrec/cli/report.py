@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -76,14 +76,19 @@ def verdict(metrics: Mapping[str, Any], best_baseline: str) -> str:
     return sentence
 
 
-def recommendations_table(answer: Recommendations, title: str) -> Table:
-    """Recommended tracks, best first."""
+def recommendations_table(
+    answer: Recommendations, title: str, reasons: Sequence[str | None] = ()
+) -> Table:
+    """Recommended tracks, best first; with why, where somebody knows."""
     table = Table(title=Text(title), title_justify="left")
     for name in ("", "title", "artist", "track_id"):
         table.add_column(name)
+    if any(reasons):
+        table.add_column("why")
     for place, track in enumerate(answer, start=1):
         # Titles are data: Text, so that brackets in one are not read as markup.
-        cells = (track.title or "–", track.artist or "–", track.track_id)
+        why = (reasons[place - 1] or "–",) if any(reasons) else ()
+        cells = (track.title or "–", track.artist or "–", track.track_id, *why)
         table.add_row(str(place), *(Text(cell) for cell in cells))
     return table
 

@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from musicrec.errors import ConfigError, DataError
@@ -90,6 +92,7 @@ class Recommender:
         *,
         seen: str | None = None,
         exclude: Iterable[str] = (),
+        bonus: NDArray[np.float32] | None = None,
     ) -> Recommendations:
         """The ``k`` tracks most likely to come next.
 
@@ -100,6 +103,8 @@ class Recommender:
             seen: ``keep`` may recommend tracks of the history, ``drop`` does not; by default as
                 the model was judged.
             exclude: outside ids never to recommend; unknown ones exclude nothing.
+            bonus: ``(catalogue_size,)`` added to the model's scores (logits), in the order of item
+                indices: what somebody else knows of the listener.
 
         Raises:
             DataError: not one id of the history is known.
@@ -121,6 +126,8 @@ class Recommender:
             )
         excluded, _ = self.bundle.catalogue.indices(exclude)
         scores = self._scores(heard)
+        if bonus is not None:
+            scores[1:] += torch.from_numpy(bonus)
         scores[excluded + (heard if seen == "drop" else [])] = float("-inf")
         return Recommendations(self._best(scores, k), tuple(unknown))
 
