@@ -231,6 +231,8 @@ def _contents(store: FeatureStore) -> RepoContents:
     from feast.repo_operations import parse_repo
 
     names = [path.stem for path in folder().glob("*.py")]
+    # Whoever calls may have modules of such plain names too, and keeps them.
+    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(folder()))
     try:
         with chdir(folder()):  # where Feast takes modules' names from
@@ -240,6 +242,7 @@ def _contents(store: FeatureStore) -> RepoContents:
         sys.path.remove(str(folder()))
         for name in names:
             sys.modules.pop(name, None)
+        sys.modules.update(others)
     description = store.config.project_description
     contents.projects.append(Project(name=store.project, description=description))
     return contents
