@@ -23,7 +23,7 @@ from musicrec.graph.estimate import Offer, estimate
 from musicrec.graph.history import user_key_of
 from musicrec.graph.local import MODEL as LOCAL_MODEL
 from musicrec.graph.provider import Price, Provider
-from musicrec.graph.providers import DEFAULT_MODELS, PRICES, provider_of
+from musicrec.graph.providers import DEFAULT_MODELS, NAMES, PRICES, provider_of
 from musicrec.graph.retention import drop_replies
 from musicrec.graph.settings import Settings, check
 from musicrec.graph.tally import Tally
@@ -43,6 +43,12 @@ def generate_graph(config: DictConfig) -> None:
         raise ConfigError(f"llm.mode={config.llm.mode}: there is live, and batch")
     settings = settings_of(config)
     if config.dry_run:
+        for name, value in (
+            ("batch_size", settings.batch_size),
+            ("llm.max_tokens", settings.max_tokens),
+        ):
+            if value < 1:
+                raise ConfigError(f"{name}={value} must be at least 1")
         with open_dataset(str(config.dataset)) as dataset:
             _estimate(config, dataset, _users(config, dataset), settings, console)
         return
@@ -124,6 +130,8 @@ def _provider(config: DictConfig) -> Provider:
 
 def _offer(config: DictConfig) -> Offer:
     name = config.llm.provider
+    if name not in NAMES:
+        raise ConfigError(f"no LLM provider {name!r}; one of {', '.join(NAMES)}")
     if name == "local":
         return Offer(name, LOCAL_MODEL, Price(0, 0))
     model = config.llm.model or DEFAULT_MODELS[name]

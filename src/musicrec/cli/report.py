@@ -20,6 +20,9 @@ _COLUMNS = {
     "explore": "explore/ndcg_10",
     "coverage": "coverage_10",
 }
+#: Everything that moves a terminal, but for the end of a line.
+_CONTROLS = dict.fromkeys([*range(10), *range(11, 32), *range(127, 160)], " ")
+
 _ROWS = {
     "popularity": "popularity",
     "personal_top": "personal top",
@@ -89,10 +92,15 @@ def recommendations_table(
         # Titles are data: Text, so that brackets in one are not read as markup.
         why = (reasons[place - 1] or "–",) if any(reasons) else ()
         cells = (track.title or "–", track.artist or "–", track.track_id, *why)
-        table.add_row(str(place), *(Text(cell) for cell in cells))
+        table.add_row(str(place), *(Text(printable(cell)) for cell in cells))
     return table
 
 
 def say(console: Console, line: str) -> None:
     """A line of plain text, whatever brackets it holds."""
-    console.print(Text(line), soft_wrap=True)
+    console.print(Text(printable(line)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters: no title of a stranger's moves the terminal."""
+    return text.translate(_CONTROLS)

@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from musicrec.graph.failures import Account, body_of, error_of, refusal_of, told
+from musicrec.graph.failures import Account, body_of, error_of, refusal_of, told, understood
 from musicrec.graph.headers import anthropic_limits
 from musicrec.graph.provider import Answer, Ask, BatchState, Limits, Price, ProviderError, Usage
 from musicrec.graph.reply_schema import REPLY_SCHEMA
@@ -86,7 +86,9 @@ class AnthropicProvider:
                 **self._params(ask), max_tokens=ask.max_tokens, timeout=timeout
             )
             text = await response.text()
-        return _answer(body_of(text, self._account), self.model, anthropic_limits(response.headers))
+        body = body_of(text, self._account)
+        with understood(body, self._account):
+            return _answer(body, self.model, anthropic_limits(response.headers))
 
     async def count_tokens(self, ask: Ask) -> int:
         """By ``/v1/messages/count_tokens``, which is free."""
@@ -153,6 +155,12 @@ class AnthropicProvider:
         self, provider_batch: str
     ) -> AsyncIterator[tuple[str, Answer | ProviderError]]:
         """See ``BatchProvider``."""
+        async with told(self._sdk, self._account, _COUNT_SECONDS):
+            found = await self._client.messages.batches.retrieve(provider_batch)
+        if found.results_url is None:
+            raise ProviderError(
+                "anthropic keeps this batch's results no more", "stop", is_gone=True
+            )
         async with told(self._sdk, self._account, _BATCH_SECONDS):
             lines = await self._client.messages.batches.results(provider_batch)
         try:
@@ -172,7 +180,11 @@ class AnthropicProvider:
     def _result(self, result: Any) -> Answer | ProviderError:
         kind = result["type"]
         if kind == "succeeded":
-            return _answer(result["message"], self.model, Limits())
+            try:
+                with understood(result, self._account):
+                    return _answer(result["message"], self.model, Limits())
+            except ProviderError as error:
+                return error
         if kind == "errored":
             body = result["error"]
             status = _STATUSES.get(str(refusal_of(0, body).type), 500)

@@ -152,6 +152,7 @@ class Asker:
                     partial(calls.answered, call_id=call_id, answer=outcome, cost_usd=amount)
                 )
         finally:
+            self._pace.failed()  # whatever came of it, nobody waits for this scout any more
             await self._money.settle(reserved, cost, is_known=is_known)
             self._tally.spent, self._tally.unknown = self._money.spent, self._money.unknown
         return began, outcome, call_id

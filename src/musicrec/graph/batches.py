@@ -188,7 +188,8 @@ def waiting(connection: Connection, batch_id: int) -> list[Waiting]:
         "  AND o.prompt_hash = c.prompt_hash AND o.input_hash = c.input_hash"
         "  AND o.round = c.round AND o.batch_id IS NOT NULL),"
         " coalesce(c.reserved_usd, 0) * 1000000000,"
-        " coalesce(c.cost_usd, CASE WHEN c.may_be_billed THEN c.reserved_usd END, 0) * 1000000000"
+        " coalesce(c.cost_usd, CASE WHEN c.may_be_billed OR c.state = 'answered'"
+        "  THEN c.reserved_usd END, 0) * 1000000000"
         " FROM graph_calls AS c JOIN graph_tasks AS t USING (user_key, provider, model, batch_id)"
         " WHERE c.batch_id = %s ORDER BY c.call_id",
         (batch_id,),

@@ -24,7 +24,7 @@ from musicrec.graph.provider import Answer, Ask, BatchProvider, ProviderError
 from musicrec.graph.writing import Connection, Writer
 
 #: A batch that the provider does not know so long after it was intended was never created.
-UNKNOWN_SECONDS = 120.0
+UNKNOWN_SECONDS = 1800.0  # longer than handing over can take: upload, creation, tries
 #: Tries to hand a batch over or to ask how far it is.
 MAX_TRIES = 6
 #: Results stored in one transaction.
@@ -122,11 +122,15 @@ class Desk:
         try:
             failures = await self._store_results(provider_batch)
         except ProviderError as error:
-            if error.then != "skip":
+            if error.is_gone:  # kept too long at the provider: it has been billed
+                refused = ProviderError(str(error), "retry", may_be_billed=True)
+            elif error.then == "skip":
+                refused = error  # all of it
+            else:
                 raise
-            refused = error  # all of it
         unanswered = partial(batches.unanswered, batch_id=batch.batch_id)
-        await self._writer.do(partial(unanswered, may_be_billed=refused is None))
+        is_billed = refused is None or refused.may_be_billed
+        await self._writer.do(partial(unanswered, may_be_billed=is_billed))
         waiting = await self._writer.do(partial(batches.waiting, batch_id=batch.batch_id))
         return Over(calls=[(call, failures.get(call.call_id, refused)) for call in waiting])
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -49,8 +49,9 @@ class Account:
     key: str = field(repr=False)
 
     def hide(self, text: str) -> str:
-        """``text`` in one line, capped, without the key."""
-        line = " ".join(text.replace(self.key, "…").split())
+        """``text`` in one line, capped, without the key and without what moves a terminal."""
+        shown = "".join(c if c.isprintable() else " " for c in text.replace(self.key, "…"))
+        line = " ".join(shown.split())
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
 
 
@@ -109,7 +110,8 @@ def error_of(refusal: Refusal, account: Account, raw: Any = None) -> ProviderErr
         retry_after=wait,
         is_rate_limit=then == "retry"
         and (refusal.status == 429 or (refusal.status in (503, 529) and wait is not None)),
-        may_be_billed=refusal.status in (408, 504),
+        may_be_billed=refusal.status in (408, 502, 504, 520, 524),  # a gateway's word only
+        is_gone=refusal.status in (404, 410),
         raw=None if about_key else _shown(raw, account),
     )
 
@@ -174,6 +176,20 @@ def _lost(account: Account, what: str) -> ProviderError:
     return ProviderError(f"{account.provider} {what}", "retry", may_be_billed=True)
 
 
+@contextmanager
+def understood(body: object, account: Account) -> Iterator[None]:
+    """Read the parts of a 200; one of another shape is a ``ProviderError`` that keeps it."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ProviderError(
+            f"{account.provider} answers 200 in an unknown shape ({type(error).__name__})",
+            "skip",
+            may_be_billed=True,
+            raw=_shown(body, account),
+        ) from error
+
+
 def body_of(text: str, account: Account) -> dict[str, Any]:
     """The JSON object of a 200.
 
@@ -181,7 +197,7 @@ def body_of(text: str, account: Account) -> dict[str, Any]:
         ProviderError: it is broken or none: the SDKs would raise a bare ``JSONDecodeError``.
     """
     try:
-        body = json.loads(text)
+        body = json.loads(text, parse_constant=str)  # NaN: Postgres takes no such JSON
     except ValueError:
         body = None
     if not isinstance(body, dict):

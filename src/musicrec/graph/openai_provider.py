@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from musicrec.graph import openai_wire
-from musicrec.graph.failures import Account, body_of, error_of, refusal_of, told
+from musicrec.graph.failures import Account, body_of, error_of, refusal_of, told, understood
 from musicrec.graph.headers import openai_limits
 from musicrec.graph.provider import Answer, Ask, BatchState, Limits, Price, ProviderError
 from musicrec.graph.reply_schema import REPLY_SCHEMA
@@ -195,7 +195,11 @@ class OpenAIProvider:
 
     def _read(self, body: dict[str, Any], limits: Limits) -> Answer | ProviderError:
         read = openai_wire.chat_answer if self._api == "chat" else openai_wire.response_answer
-        return read(body, self._account, limits)
+        try:
+            with understood(body, self._account):
+                return read(body, self._account, limits)
+        except ProviderError as error:
+            return error
 
     def _params(self, ask: Ask) -> dict[str, Any]:
         if self._api == "chat":

@@ -87,6 +87,7 @@ class ProviderError(MusicrecError):
         retry_after: seconds that the provider asks to wait, where it does.
         is_rate_limit: whether everybody should pause, not this call alone.
         may_be_billed: whether the provider may have worked for it: a timeout or a lost connection.
+        is_gone: whether what was asked for is not there, or not any more.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ProviderError(MusicrecError):
         retry_after: float | None = None,
         is_rate_limit: bool = False,
         may_be_billed: bool = False,
+        is_gone: bool = False,
         raw: Any = None,
     ) -> None:
         super().__init__(message)
@@ -104,6 +106,7 @@ class ProviderError(MusicrecError):
         self.retry_after = retry_after
         self.is_rate_limit = is_rate_limit
         self.may_be_billed = may_be_billed
+        self.is_gone = is_gone
         self.raw = raw
 
 

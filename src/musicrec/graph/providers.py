@@ -83,7 +83,13 @@ def _key(name: str) -> str:
 
 
 def _check(base_url: str) -> None:
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigError(
+            f"llm.base_url={base_url!r} is no address; such as https://host:8000/v1"
+        ) from None
     if parts.username or parts.password:
         raise ConfigError("llm.base_url holds a user or a password; keys come from the environment")
     if parts.scheme not in ("http", "https") or not parts.hostname:

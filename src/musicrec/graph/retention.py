@@ -21,6 +21,9 @@ def drop_replies(dataset: Dataset, older_than_days: float) -> int:
         return connection.execute(
             "UPDATE graph_calls SET reply = NULL, summary = NULL"
             " WHERE asked_at < clock_timestamp() - %s * interval '1 day'"
-            " AND (reply IS NOT NULL OR summary IS NOT NULL) AND state <> 'asked'",
+            " AND (reply IS NOT NULL OR summary IS NOT NULL) AND state <> 'asked'"
+            " AND NOT EXISTS (SELECT FROM graph_tasks AS t WHERE t.batch_id = graph_calls.batch_id"
+            " AND t.user_key = graph_calls.user_key AND t.provider = graph_calls.provider"
+            " AND t.model = graph_calls.model)",
             (older_than_days,),
         ).rowcount

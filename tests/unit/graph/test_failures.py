@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from musicrec.graph.failures import Account, body_of, error_of, refusal_of
 from musicrec.graph.headers import anthropic_limits, openai_limits, retry_after
+from musicrec.graph.openai_provider import OpenAIProvider
 from musicrec.graph.openai_wire import batch_error, chat_answer, response_answer
 from musicrec.graph.provider import Answer, Limits, ProviderError, Then
 
@@ -157,3 +159,23 @@ def test_a_batch_refused_as_a_whole_says_why() -> None:
     data = [{"code": "token_limit_exceeded", "message": "too many enqueued"}]
     error = batch_error({"id": "b", "status": "failed", "errors": {"data": data}}, ACCOUNT)
     assert (error.then, error.is_rate_limit) == ("retry", True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": {"content": [{"text": "parts"}]}}]},
+        {"choices": ["text"]},
+        {"choices": 3},
+    ],
+)
+def test_a_200_of_an_unknown_shape_is_kept_with_its_error(body: Any) -> None:
+    provider = OpenAIProvider("m", "key", base_url=None, api="chat", effort=None, price=None)
+    error = provider._read(body, Limits())
+    assert isinstance(error, ProviderError)
+    assert (error.then, error.may_be_billed, error.raw) == ("skip", True, body)
+
+
+def test_no_number_is_read_that_postgres_does_not_take() -> None:
+    body = body_of('{"usage": NaN, "more": [-Infinity]}', ACCOUNT)
+    json.dumps(body, allow_nan=False)

@@ -45,7 +45,9 @@ def test_a_misspelt_provider_is_told_the_nearest() -> None:
         provider_of("antropic")
 
 
-@pytest.mark.parametrize("base_url", ["localhost:8000", "ftp://host/v1", "https://"])
+@pytest.mark.parametrize(
+    "base_url", ["localhost:8000", "ftp://host/v1", "https://", "http://[", "http://h:abc/v1"]
+)
 def test_a_base_url_that_is_none_is_refused(base_url: str) -> None:
     with pytest.raises(ConfigError, match="is no address"):
         provider_of("openai", base_url=base_url)
