@@ -286,6 +286,18 @@ def test_one_who_was_forgotten_before_the_call_is_not_asked_for(dataset: Dataset
     assert one(dataset, "SELECT count(*) FROM graph_calls") == 0
 
 
+def test_a_graph_that_another_provider_replaced_is_taken_back_and_not_asked_for_again(
+    dataset: Dataset, server: Server
+) -> None:
+    listeners.store(dataset, 4)
+    paid = asked(dataset, server, name="openai")
+    assert asked(dataset, server, name="local").done == 4
+    again = asked(dataset, server, name="openai")
+    assert (paid.calls, again.done, again.calls) == (4, 4, 0)
+    current = "SELECT DISTINCT provider, version FROM user_interest_graph WHERE is_current"
+    assert rows(dataset, current) == [("openai", 3)]
+
+
 def test_local_makes_the_same_bytes_and_needs_no_server(dataset: Dataset, server: Server) -> None:
     listeners.store(dataset, 5)
     assert asked(dataset, server, name="local").done == 5

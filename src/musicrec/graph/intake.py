@@ -113,6 +113,11 @@ class Intake:
         works, writes = self._sorted(found, condensed)
         if writes:
             await self._writer.do(lambda connection: [write(connection) for write in writes])
+        new = {work.user_key: work.input_hash for work in works if not work.replies}
+        if new:
+            known = await self._writer.do(partial(store.restore, run=self._run, inputs=new))
+            self._tally.done += len(known)
+            works = [work for work in works if work.user_key not in known]
         return works, sorted(set(keys) - set(mine))
 
     def _sorted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
@@ -78,6 +78,27 @@ def keep(
     _derive(connection, row[0], graph)
     settle(connection, run, user_key, "done", input_hash)
     return True
+
+
+def restore(connection: Connection, run: Run, inputs: Mapping[int, str]) -> set[int]:
+    """Make earlier graphs of this very origin current again: nothing is paid for twice.
+
+    Args:
+        inputs: the input hash that each user would be asked with.
+
+    Returns:
+        The users who have theirs now.
+    """
+    rows = connection.execute(
+        "SELECT DISTINCT ON (user_key) user_key, graph FROM user_interest_graph"
+        " JOIN unnest(%s::bigint[], %s::text[]) AS asked (user_key, input_hash)"
+        " USING (user_key, input_hash)"
+        " WHERE provider = %s AND model = %s AND prompt_hash = %s"
+        " ORDER BY user_key, version DESC",
+        (list(inputs), list(inputs.values()), run.provider, run.model, run.prompt_hash),
+    ).fetchall()
+    graphs = {key: InterestGraph.model_validate(graph) for key, graph in rows}
+    return {key for key, graph in graphs.items() if keep(connection, run, key, inputs[key], graph)}
 
 
 def _derive(connection: Connection, graph_id: int, graph: InterestGraph) -> None:
