@@ -348,6 +348,27 @@ def test_a_batch_is_handed_over_and_fetched_by_a_later_run(
     assert server.problems == []
 
 
+def test_replies_of_a_batch_that_nobody_has_read_outlive_their_time(
+    dataset: Dataset, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(server, batch_seconds=0.0)
+    listeners.store(dataset, 3)
+    plan = Plan(poll_seconds=0.05)
+
+    async def killed(*_: object) -> None:
+        raise KeyError("the process ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batching.BatchJob, "_judge", killed)
+        with pytest.raises(KeyError):
+            asked(dataset, server, plan=plan)
+    assert one(dataset, "SELECT count(*) FROM graph_calls WHERE state = 'answered'") == 3
+    assert drop_replies(dataset, 0) == 0
+    tally = asked(dataset, server, plan=plan)
+    assert (tally.done, tally.calls) == (3, 0)
+    assert drop_replies(dataset, 0) == 3
+
+
 @pytest.mark.parametrize("name", ["anthropic", "openai"])
 def test_calls_of_a_batch_that_went_wrong_are_asked_or_mended_in_the_next(
     dataset: Dataset, server: Server, name: str
