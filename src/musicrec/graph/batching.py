@@ -17,20 +17,20 @@ from functools import partial
 from typing import cast
 
 from musicrec.database.engine import Dataset
-from musicrec.errors import ConfigError, DatabaseError
-from musicrec.graph import batches, budget, calls, claims, prompt, store, verdict
+from musicrec.errors import ConfigError
+from musicrec.graph import batches, budget, calls, prompt, store, verdict
 from musicrec.graph.batches import Batch, Question, Waiting
 from musicrec.graph.budget import Budget, BudgetSpent
 from musicrec.graph.calls import Reply, Round
 from musicrec.graph.claims import Run
 from musicrec.graph.desk import Desk, Refused
 from musicrec.graph.intake import Intake, Work
-from musicrec.graph.job import INTERRUPTED, OnProgress, outcome_line
+from musicrec.graph.job import INTERRUPTED, OnProgress, begun
 from musicrec.graph.provider import Ask, BatchProvider, Provider, ProviderError
 from musicrec.graph.settings import Settings, check
 from musicrec.graph.summary import Summary
 from musicrec.graph.tally import Tally
-from musicrec.graph.writing import Writer, writer
+from musicrec.graph.writing import Writer
 
 #: Of one call, in one batch after the other.
 MAX_CALL_TRIES = 3
@@ -73,25 +73,12 @@ async def run(
     if plan.size < 1 or plan.poll_seconds <= 0:
         raise ConfigError("llm.batch.size must be 1 or more, and llm.batch.poll_seconds above 0")
     tally = Tally()
-    async with writer(dataset) as opened:
-        begin = partial(
-            claims.begin,
-            provider=provider.name,
-            model=provider.model,
-            prompt_hash=prompt.PROMPT_HASH,
-            mode="batch",
-            max_cost_usd=settings.max_cost_usd,
-        )
-        current = await opened.do(begin)
+    async with begun(dataset, provider, settings, "batch", tally) as (opened, current):
         intake = Intake(dataset, current, opened, settings, tally)
         asked = cast(BatchProvider, provider)
         told = on_progress or (lambda tally: None)
         job = BatchJob(asked, current, opened, intake, settings, plan, tally, told)
-        try:
-            await job.run(users, stop or asyncio.Event())
-        finally:
-            with suppress(DatabaseError):
-                await opened.do(partial(claims.finish, run=current, outcome=outcome_line(tally)))
+        await job.run(users, stop or asyncio.Event())
     return tally
 
 

@@ -10,9 +10,10 @@ listener never ends the others' run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Literal
 
 from musicrec.database.engine import Dataset
 from musicrec.errors import DatabaseError
@@ -59,24 +60,36 @@ async def run(
     """
     check(provider, settings)
     tally = Tally()
+    async with begun(dataset, provider, settings, "live", tally) as (opened, current):
+        await Job(dataset, provider, current, opened, settings, tally, on_progress).run(users, stop)
+    return tally
+
+
+@asynccontextmanager
+async def begun(
+    dataset: Dataset,
+    provider: Provider,
+    settings: Settings,
+    mode: Literal["live", "batch"],
+    tally: Tally,
+) -> AsyncIterator[tuple[Writer, Run]]:
+    """A run as Postgres knows it, from its beginning to how it ended."""
     async with writer(dataset) as opened:
         begin = partial(
             claims.begin,
             provider=provider.name,
             model=provider.model,
             prompt_hash=prompt.PROMPT_HASH,
-            mode="live",
+            mode=mode,
             max_cost_usd=settings.max_cost_usd,
         )
         current = await opened.do(begin)
-        job = Job(dataset, provider, current, opened, settings, tally, on_progress)
         try:
-            await job.run(users, stop)
+            yield opened, current
         finally:
             # If the server is lost, that is already being said; the claims ended with the session.
             with suppress(DatabaseError):
                 await opened.do(partial(claims.finish, run=current, outcome=outcome_line(tally)))
-    return tally
 
 
 def outcome_line(tally: Tally) -> str:
