@@ -16,7 +16,8 @@ import mmh3
 
 from musicrec.features.views import View
 
-_STRING = struct.pack("<I", 2)  # feast.types.ValueType.STRING
+#: How Feast writes that an id is text: feast.types.ValueType.STRING.
+STRING = struct.pack("<I", 2)
 _FLOAT_TAG = b"\x35"  # Value.float_val, field 6, four bytes
 
 #: A feature that is null: a Value in which nothing is set.
@@ -27,7 +28,7 @@ def key_prefix(join_keys: tuple[str, ...]) -> bytes:
     """How the keys of all entities with these join keys begin; they are sorted."""
     parts = [struct.pack("<I", len(join_keys))]
     for name in sorted(join_keys):
-        parts += [_STRING, struct.pack("<I", len(name.encode())), name.encode()]
+        parts += [STRING, struct.pack("<I", len(name.encode())), name.encode()]
     return b"".join(parts)
 
 
@@ -42,7 +43,7 @@ def key(prefix: bytes, ids: tuple[str, ...], project: bytes) -> bytes:
     parts = [prefix]
     for value in ids:
         encoded = value.encode()
-        parts += [_STRING, struct.pack("<I", len(encoded)), encoded]
+        parts += [STRING, struct.pack("<I", len(encoded)), encoded]
     parts.append(project)
     return b"".join(parts)
 

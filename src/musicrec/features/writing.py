@@ -23,7 +23,6 @@ from musicrec.features.views import View
 
 _BINARY = pa.binary()
 _NOTHING = pa.scalar(b"", _BINARY)
-_STRING = struct.pack("<I", 2)  # as in layout.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Writing:
         for column in ids:
             encoded = column.cast(_BINARY)
             length = pc.binary_length(encoded)
-            parts += [_by_number(length, lambda n: _STRING + struct.pack("<I", n)), encoded]
+            parts += [_by_number(length, lambda n: layout.STRING + struct.pack("<I", n)), encoded]
             total = pc.add(length, total + 8)
         head = _by_number(total, lambda n: b"$%d\r\n" % n)
         return _joined(head, self._prefix, *parts, self._project + b"\r\n")
