@@ -43,7 +43,9 @@ def stepper(catalogue_size: int, options: argparse.Namespace) -> Callable[[], No
     batches = BatchDataset(sequences, chosen, batch_size=options.batch, seed=0)
     loss = SampledSoftmax().propose(torch.from_numpy(play_counts(sequences, sequences.lengths)))
     model = SASRec(catalogue_size, options.length, dim=options.dim, heads=2, transitions=SUCCESSORS)
-    model.remember(*map(torch.from_numpy, transitions(sequences, sequences.lengths)))
+    for lag in range(len(model.transitions)):
+        pairs = transitions(sequences, sequences.lengths, lag)
+        model.remember(*map(torch.from_numpy, pairs), lag)
     table = model.item_embedding
     table.sparse = not options.dense
     groups = [{"params": list(model.parameters()), "weight_decay": 0.0}]

@@ -110,8 +110,9 @@ def new_module(config: DictConfig, data: ListeningDataModule) -> NextItemModule:
     if isinstance(loss, SampledSoftmax):
         loss.propose(torch.from_numpy(play_counts(sequences, data.training_prefix)))
     model = instantiate(config.model, catalogue_size=data.snapshot.facts.catalogue_size)
-    if config.model.transitions:
-        model.remember(*map(torch.from_numpy, transitions(sequences, data.training_prefix)))
+    for lag in range(len(model.transitions)):
+        before, after = transitions(sequences, data.training_prefix, lag)
+        model.remember(torch.from_numpy(before), torch.from_numpy(after), lag)
     return NextItemModule(
         model,
         loss,

@@ -76,11 +76,15 @@ def play_counts(
     return counts
 
 
-def transitions(sequences: Sequences, prefix: IntArray) -> tuple[IntArray, IntArray]:
-    """Items played right one after the other within each listener's first ``prefix`` ones.
+def transitions(sequences: Sequences, prefix: IntArray, lag: int = 0) -> tuple[IntArray, IntArray]:
+    """Items played one after the other within each listener's first ``prefix`` ones.
+
+    Args:
+        lag: plays between the two; 0 for right one after the other.
 
     Returns:
         ``(transitions,)`` int64 what came before, and what after.
     """
-    before = spans(sequences.offsets[:-1], np.maximum(prefix - 1, 0))
-    return sequences.items[before].astype(np.int64), sequences.items[before + 1].astype(np.int64)
+    before = spans(sequences.offsets[:-1], np.maximum(prefix - 1 - lag, 0))
+    after = before + 1 + lag
+    return sequences.items[before].astype(np.int64), sequences.items[after].astype(np.int64)

@@ -10,7 +10,7 @@ Departures from the paper, each on purpose:
   which remain as a choice.
 - *Scores go by direction* (cosine, times a learnt temperature), not by length, as a choice.
 - *Repeats and transitions are scored apart* (``repeats``, ``transitions``), as choices: what a
-  listener has just heard, and what most often came next.
+  listener has just heard, and what most often came next or soon after.
 - *Batches are flat*: windows one after the other, without padding (``layout``).
 - *The loss is a choice* (``losses``), full cross-entropy by default; the paper's is binary
   cross-entropy with one negative.
@@ -37,7 +37,7 @@ from musicrec.models.block import Block, FeedForward, Positions
 from musicrec.models.dropout import Dropout
 from musicrec.models.layout import Layout
 from musicrec.models.repeats import RepeatHead, lagged
-from musicrec.models.transitions import TransitionMemory
+from musicrec.models.transitions import TransitionMemory, earlier
 
 Similarity = Literal["cosine", "dot"]
 
@@ -71,6 +71,8 @@ class SASRec(nn.Module):
         repeats: score heard tracks by how long ago they were heard, too.
         transitions: successors of each item to remember and score by count, too; 0: none. Before
             training, ``remember`` must count them.
+        transition_lags: how many of a listener's newest items are asked for their successors: 1,
+            the newest alone; 2, also the one before, for what came one play later; and so on.
 
     Raises:
         ConfigError: a size is not positive (``transitions``: negative), ``heads`` does not divide
@@ -90,9 +92,16 @@ class SASRec(nn.Module):
         similarity: Similarity = "cosine",
         repeats: bool = True,
         transitions: int = 32,
+        transition_lags: int = 3,
     ) -> None:
         super().__init__()
-        _check_sizes(max_length=max_length, dim=dim, blocks=blocks, heads=heads)
+        _check_sizes(
+            max_length=max_length,
+            dim=dim,
+            blocks=blocks,
+            heads=heads,
+            transition_lags=transition_lags,
+        )
         _check_choice("positions", positions, get_args(Positions))
         _check_choice("feed_forward", feed_forward, get_args(FeedForward))
         _check_choice("similarity", similarity, get_args(Similarity))
@@ -120,8 +129,9 @@ class SASRec(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.log_temperature = nn.Parameter(torch.tensor(_COLD)) if similarity == "cosine" else None
         self.repeats = RepeatHead(dim, max_length) if repeats else None
-        self.transitions = (
-            TransitionMemory(catalogue_size, transitions, dim) if transitions else None
+        self.transitions = nn.ModuleList(
+            TransitionMemory(catalogue_size, transitions, dim)
+            for _ in range(transition_lags if transitions else 0)
         )
         self._initialise()
 
@@ -145,15 +155,15 @@ class SASRec(nn.Module):
         is_item = items != 0
         return self.scores(self.encode_last(items[is_item], is_item.sum(dim=1)))
 
-    def remember(self, before: Tensor, after: Tensor) -> None:
-        """Count the transitions to go by; without a transition memory nothing happens.
+    def remember(self, before: Tensor, after: Tensor, lag: int = 0) -> None:
+        """Count the transitions of one lag to go by; without a transition memory nothing happens.
 
         Args:
-            before, after: ``(transitions,)`` int64 items played right one after the other, of what
-                is trained on and nothing else.
+            before, after: ``(transitions,)`` int64 items, the second ``lag + 1`` plays after the
+                first, of what is trained on and nothing else.
         """
-        if self.transitions is not None:
-            self.transitions.remember(before, after)
+        if len(self.transitions):
+            cast(TransitionMemory, self.transitions[lag]).remember(before, after)
 
     def encode(self, items: Tensor, lengths: Tensor, targets: Tensor | None = None) -> Known:
         """What the model knows after each interaction, ``(tokens, dim)``.
@@ -215,9 +225,8 @@ class SASRec(nn.Module):
         biases = None
         if self.repeats is not None:
             biases = self.repeats(hidden, lagged(items, layout.position, rows))
-        if self.transitions is not None:
-            last = items if rows is None else items[rows]
-            recalled = self.transitions(hidden, last, targets)
+        for lag, memory in enumerate(self.transitions):
+            recalled = memory(hidden, earlier(items, layout.position, lag, rows), targets)
             biases = recalled if biases is None else biases.beside(recalled)
         if self.log_temperature is not None:
             hidden = normalize(hidden, dim=1) * self.log_temperature.exp()

@@ -1,4 +1,4 @@
-"""Transitions: what most often came right after a track, remembered by count instead of weight.
+"""Transitions: what most often came after a track, remembered by count instead of weight.
 
 Albums and playlists repeat to the letter what embeddings learn only slowly: this track, then that
 one. So the counts of first-order Markov stand in a table, the most frequent successors of each
@@ -7,9 +7,12 @@ track, and every token gives their scores a bias::
     bias(j) = a * log(times j followed) - b * log(times anything followed) + c
 
 with ``a``, ``b`` and ``c`` a linear function of what the model knows after the token, so it learns
-when to follow the crowd. It starts from nothing (all three 0) and is trained with everything else,
-in logits: one softmax, one loss, as in ``repeats``. A mixture of counts and a network is old in
-language models (arXiv 1911.00172); FPMC (WWW 2010) is its kin here.
+when to follow the crowd. A memory has a *lag*: at 0 it remembers what came right after, at 1 what
+came one play later, and so on; asked with the track of that lag it still knows the album when a
+stranger, a skip or a shuffled pair stands between. Sequential rules of session-based recommenders
+are its kin (Ludewig & Jannach, arXiv 1803.09587). Each starts from nothing (all three 0) and is
+trained with everything else, in logits: one softmax, one loss, as in ``repeats``. A mixture of
+counts and a network is old in language models (arXiv 1911.00172); FPMC (WWW 2010) is its kin here.
 
 In training, a token's own transition is in the counts, and would give its target away. It is taken
 out for that token: a successor that followed once, here, has no bias here. And most tokens
@@ -61,7 +64,8 @@ class TransitionMemory(nn.Module):
         """Count these transitions, and no others.
 
         Args:
-            before, after: ``(transitions,)`` int64 items played right one after the other.
+            before, after: ``(transitions,)`` int64 items, the second played after the first, as far
+                after it as this memory's lag says.
         """
         items, most = self.successors.shape
         pairs, counts = torch.unique(before * items + after, return_counts=True)
@@ -82,7 +86,8 @@ class TransitionMemory(nn.Module):
 
         Args:
             hidden: ``(tokens, dim)`` what the model knows after each token.
-            last: ``(tokens,)`` int64, each token's own item.
+            last: ``(tokens,)`` int64, each token's own item, or at a lag that of an earlier token
+                of the same window; 0, where there is none, has no successor.
             learnt: ``(tokens,)`` int64, what followed each token where that is in the counts.
         """
         successors, counts = self.successors[last].long(), self.counts[last]
@@ -96,3 +101,17 @@ class TransitionMemory(nn.Module):
         if self.training:
             is_silent |= torch.rand_like(total) < _FORGET
         return Biases(successors, (values + constant).masked_fill(is_silent, 0))
+
+
+def earlier(items: Tensor, position: Tensor, lag: int, rows: Tensor | None = None) -> Tensor:
+    """The item so many tokens before each row, of the same window; 0 where there is none.
+
+    Args:
+        items: ``(tokens,)`` int64 of a flat batch.
+        position: ``(tokens,)`` tokens of the same window that come before.
+        lag: 0 is the row's own item.
+        rows: ``(rows,)`` which tokens to answer for; None: all.
+    """
+    if rows is None:
+        rows = torch.arange(len(items), device=items.device)
+    return items[(rows - lag).clamp_(min=0)].masked_fill_(position[rows] < lag, 0)

@@ -15,8 +15,11 @@ ITEMS = torch.tensor([item for window in WINDOWS for item in window])
 LENGTHS = torch.tensor([len(window) for window in WINDOWS])
 
 
-#: What was played right one after the other, to remember.
-BEFORE, AFTER = torch.tensor([6, 6, 6, 6, 2, 3, 5]), torch.tensor([7, 7, 7, 4, 9, 1, 5])
+#: What was played right one after the other, and with one play in between, to remember.
+PAIRS = [
+    (torch.tensor([6, 6, 6, 6, 2, 3, 5]), torch.tensor([7, 7, 7, 4, 9, 1, 5])),
+    (torch.tensor([2, 2, 2, 8, 29]), torch.tensor([11, 11, 7, 9, 1])),
+]
 
 
 def build(**choices: object) -> SASRec:
@@ -28,11 +31,12 @@ def build(**choices: object) -> SASRec:
         blocks=2,
         heads=4,
         dropout=0.3,
-        **choices,
+        **{"transition_lags": 2, **choices},
     )
     for parameter in model.parameters():  # away from the small initial values
         torch.nn.init.normal_(parameter, std=0.3)
-    model.remember(BEFORE, AFTER)
+    for lag in range(len(model.transitions)):
+        model.remember(*PAIRS[lag], lag)
     return model.eval()
 
 
@@ -147,9 +151,10 @@ def plain_sasrec(model: SASRec, history: list[int]) -> Tensor:
         by_lag, at_all = project("repeats.by_lag", last), project("repeats.at_all", last)
         for lag, item in enumerate(reversed(history)):
             scores[item] += by_lag[lag] + at_all[0]
-    if "transitions.use.weight" in weights:
-        by_count, by_total, constant = project("transitions.use", last)
-        followed = AFTER[history[-1] == BEFORE].tolist()
+    for lag in range(min(len(model.transitions), len(history))):
+        by_count, by_total, constant = project(f"transitions.{lag}.use", last)
+        before, after = PAIRS[lag]
+        followed = after[history[-1 - lag] == before].tolist()
         for item in set(followed):
             count, total = torch.tensor([followed.count(item), len(followed)]).log()
             scores[item] += by_count * count - by_total * total + constant
@@ -163,6 +168,7 @@ CHOICES = {
     "similarity": ["cosine", "dot"],
     "repeats": [True, False],
     "transitions": [32, 0],
+    "transition_lags": [1, 2],
 }
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicrec.models.transitions import TransitionMemory
+from musicrec.models.transitions import TransitionMemory, earlier
 
 ITEMS = 10
 pairs = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=60)
@@ -76,3 +76,11 @@ def test_an_untrained_one_changes_no_score():
     untrained = TransitionMemory(ITEMS - 1, 3, dim=4)
     untrained.remember(torch.tensor([1]), torch.tensor([2]))
     assert untrained(torch.randn(5, 4), torch.ones(5, dtype=torch.int64)).values.abs().sum() == 0
+
+
+def test_an_earlier_item_is_of_the_same_window_or_none():
+    items = torch.tensor([5, 6, 7, 8, 9])  # windows of three and two
+    position = torch.tensor([0, 1, 2, 0, 1])
+    assert earlier(items, position, 0).tolist() == [5, 6, 7, 8, 9]
+    assert earlier(items, position, 1).tolist() == [0, 5, 6, 0, 8]
+    assert earlier(items, position, 2, rows=torch.tensor([2, 4])).tolist() == [5, 0]
