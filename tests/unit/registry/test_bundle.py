@@ -1,4 +1,6 @@
+import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,8 +80,25 @@ def test_a_changed_weight_is_noticed(path):
 
 
 def test_a_bundle_of_another_version_names_both(path):
-    with pytest.raises(BundleError, match="bundle format 99, this version reads 2"):
+    with pytest.raises(BundleError, match="bundle format 99, this version reads 2 and 3"):
         bundles.load(rewritten(path, format_version=99))
+
+
+def test_a_bundle_of_format_2_scores_as_it_did(bundle, path):
+    torch.manual_seed(1)
+    old = SASRec(**bundle.architecture, dropout=0.0, transition_lags=1).eval()
+    old.remember(torch.tensor([1, 1]), torch.tensor([2, 3]))
+    torch.nn.init.ones_(old.transitions[0].use.bias)
+    weights = {
+        name.replace("transitions.0.", "transitions."): value
+        for name, value in old.state_dict().items()
+    }
+    content = torch.load(path, weights_only=True) | {"format_version": 2, "weights": weights}
+    del content["checksum"], content["ranker"]
+    content["checksum"] = bundles._checksum(content, path)
+    torch.save(content, path)
+    items = torch.tensor([[0, 3, 1]])
+    assert torch.equal(bundles.load(path).model(items), old(items))
 
 
 def test_another_torch_file_is_no_bundle(tmp_path):
@@ -116,3 +135,56 @@ def test_the_file_holds_no_pickled_class(path):
     with zipfile.ZipFile(path) as archive:
         (pickle_name,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
         assert b"musicrec" not in archive.read(pickle_name)
+
+
+@pytest.mark.parametrize("length", [0, 1, 10_000, 10_001, 25_000])
+def test_the_text_under_a_checksum_is_json_whatever_pieces_it_is_made_in(length):
+    content = {
+        "b": [f'"{n} é' for n in range(length)],
+        "a": {"x": [], "e": {}, "n": None},
+        "c": 1.5,
+    }
+    text = "".join(bundles._canonical(content, str))
+    assert text == json.dumps(content, sort_keys=True)
+
+
+def ranked(bundle, **changes):
+    ranker = bundles.TrainedRanker(
+        text="trees",
+        columns=("a", "b"),
+        base=1.0,
+        plays=np.array([2, 1, 0]),
+        metrics={"val/pipeline/ndcg_10": 0.6, "protocol": {"candidates": 100}},
+        is_active=True,
+    )
+    return replace(bundle, ranker=replace(ranker, **changes))
+
+
+def test_a_ranker_travels_with_its_model(bundle, path):
+    bundles.save(ranked(bundle), path)
+    ranker = bundles.load(path).ranker
+    assert ranker is not None
+    assert ranker.plays.tolist() == [2, 1, 0]
+    assert replace(ranker, plays=None) == replace(ranked(bundle).ranker, plays=None)
+
+
+def test_a_bundle_without_a_ranker_has_none(path):
+    assert bundles.load(path).ranker is None
+
+
+def test_a_ranker_of_another_catalogue_is_refused(bundle, path):
+    bundles.save(ranked(bundle, plays=np.array([2, 1])), path)
+    with pytest.raises(BundleError, match="a ranker of 2 tracks for a model of 3"):
+        bundles.load(path)
+
+
+def test_the_version_names_the_content_wherever_it_is(bundle, path, tmp_path):
+    version = bundles.load(path).version
+    assert len(version) == 12
+    assert bundle.version == version
+    bundles.save(bundles.load(path), tmp_path / "copy.pt")
+    assert bundles.load(tmp_path / "copy.pt").version == version
+    other = ranked(bundle)
+    assert other.version != version
+    bundles.save(other, path)
+    assert bundles.load(path).version == other.version
