@@ -91,6 +91,21 @@ def open_dataset(name: str, *, create: bool = False) -> Dataset:
             revisions.upgrade(server, name, options)
     except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
         raise _refused(f"open dataset {name!r}", server, error) from error
+    return _dataset(name, server)
+
+
+def opened_dataset(name: str) -> Dataset:
+    """A dataset that another process has just opened: the server is not asked, and may be away.
+
+    Raises:
+        DatabaseError: the name is not legal, or there is no telling where the server is.
+    """
+    _check_name(name)
+    return _dataset(name, address())
+
+
+def _dataset(name: str, server: Address) -> Dataset:
+    options = _options(server, name)
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         creator=lambda: server.connect(options=options),

@@ -9,7 +9,6 @@ up together with its connection, so that a late reply is never taken for that of
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from musicrec.database.redis_address import RedisAddress
 from musicrec.features.cluster import AsyncCluster, Cluster
 from musicrec.features.context import Context
+from musicrec.features.limit import answer_within
 from musicrec.features.line import Lines
 from musicrec.features.plan import FeatureMatrix, ReadPlan
 from musicrec.features.wire import Wire
@@ -151,7 +151,7 @@ class AsyncOnlineStore:
             return self.plan.unavailable(reason, track_ids, context)
         self._num_pending += 1
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            async with answer_within(self._timeout) as limit:
                 count = self.plan.num_replies(len(track_ids))
                 replies = await self._redis.ask(request, count, limit)
         except OSError as error:

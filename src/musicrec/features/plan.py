@@ -2,13 +2,12 @@
 
 A request is one HMGET per entity: the user, then each candidate, then the user with each
 candidate. Its fields are the features of all views of that entity, then their stamps, so that a
-reply without its stamps is values only. Nearly every value is five bytes (a tag and a float32);
-nulls are made five bytes too, and then numpy reads all of a request at once.
+reply without its stamps is values only (``replies``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 from musicrec.errors import FeatureError
 from musicrec.features import context as on_demand
-from musicrec.features import layout
 from musicrec.features.asked import (
     EVERYTHING,
     MICROSECOND,
@@ -32,17 +30,13 @@ from musicrec.features.asked import (
 )
 from musicrec.features.commands import Command
 from musicrec.features.context import Context
-from musicrec.features.values import Stamps, number
+from musicrec.features.replies import UNREADABLE, rows_of, values_of
+from musicrec.features.values import Stamps
 from musicrec.features.views import BY_NAME
 
 _NAN = np.float32("nan")
-_TAG = layout.value(0.0)[:1]
-_NULL = layout.value(float("nan"))
-_SIZE = len(_NULL)
-_VALUE = np.dtype({"names": ["number"], "formats": ["<f4"], "offsets": [1], "itemsize": _SIZE})
 _LISTS = {list}
 _KINDS = (("user",), ("track",), ("user", "track"))
-_UNREADABLE = "in Redis cannot be read; materialize the view again"
 
 
 class State(IntEnum):
@@ -175,7 +169,7 @@ class ReadPlan:
         states = np.empty((len(self._ttls), num), np.uint8)
         ages = np.empty((len(self._ttls), num), np.float32)
         self._judge(replies, now, states, ages)
-        values = self._values(replies, num)
+        values = values_of(self._commands, replies, num, self._width)
         return self._matrix(values, states.T, ages.T, track_ids, context)
 
     def unavailable(self, reason: str, track_ids: Sequence[str], context: Context) -> FeatureMatrix:
@@ -209,13 +203,6 @@ class ReadPlan:
             states, ages = states[:, self._chosen_views], ages[:, self._chosen_views]
         return FeatureMatrix(values, self.columns, self.views, states, ages)
 
-    def _rows(self, replies: Sequence[Any], num: int) -> Iterator[tuple[Command, Sequence[Any]]]:
-        place = 0
-        for command in self._commands:
-            end = place + (num if command.is_per_candidate else 1)
-            yield command, replies[place:end]
-            place = end
-
     def _judge(
         self,
         replies: Sequence[Any],
@@ -233,7 +220,7 @@ class ReadPlan:
             states, ages: ``(views, candidates)``, to be filled.
         """
         place = 0
-        for command, rows in self._rows(replies, states.shape[1]):
+        for command, rows in rows_of(self._commands, replies, states.shape[1]):
             for view, columns, blank in command.spans:
                 stamps = [row.pop() for row in rows]
                 verdicts = {}
@@ -241,7 +228,7 @@ class ReadPlan:
                     try:
                         age = now - self._stamps[stamp]
                     except ValueError:
-                        raise FeatureError(f"{view.name}: its stamp {_UNREADABLE}") from None
+                        raise FeatureError(f"{view.name}: its stamp {UNREADABLE}") from None
                     verdicts[stamp] = _state(age, self._ttls[place]), age * 1e-6
                 if len(verdicts) == 1:
                     states[place], ages[place] = verdict = verdicts[stamps[0]]
@@ -255,37 +242,6 @@ class ReadPlan:
                         if verdicts[stamp][0] != _FRESH:
                             row[columns] = blank
                 place += 1
-
-    def _values(self, replies: Sequence[Any], num: int) -> NDArray[np.float32]:
-        """``(candidates, columns)``; those of the context are left open."""
-        items = [value or _NULL for row in replies for value in row]
-        data = b"".join(items)
-        num_whole = list(map(len, items)).count(_SIZE)
-        if num_whole != len(items) or data[::_SIZE] != _TAG * len(items):
-            data = b"".join(self._rewritten(replies, num))
-        numbers = np.frombuffer(data, _VALUE)["number"]
-        out = np.empty((num, self._width), np.float32)
-        column = place = 0
-        for command in self._commands:
-            width = len(command.columns)
-            size = width * num if command.is_per_candidate else width
-            block = numbers[place : place + size].reshape(-1, width)
-            out[:, column : column + width] = block
-            column += width
-            place += size
-        return out
-
-    def _rewritten(self, replies: Sequence[Any], num: int) -> Iterator[bytes]:
-        """All values as we write them, whoever wrote them: the slow way."""
-        for command, rows in self._rows(replies, num):
-            for row in rows:
-                for name, value in zip(command.columns, row, strict=True):
-                    try:
-                        yield layout.value(number(value or layout.NULL))
-                    except (ValueError, OverflowError):
-                        raise FeatureError(
-                            f"{name}: its value {value!r:.80} {_UNREADABLE}"
-                        ) from None
 
 
 def _state(age: float, ttl: float) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from musicrec.database.engine import Dataset
-from musicrec.features import tables
-
 if TYPE_CHECKING:
     import polars as pl
+
+    from musicrec.database.engine import Dataset
 
 #: A play this long after the listener's last one begins a new session.
 GAP = timedelta(minutes=30)
@@ -72,6 +71,9 @@ def session_context(dataset: Dataset, since: datetime, until: datetime) -> pl.Da
         DatabaseError: the server cannot be reached, or is lost.
     """
     import polars as pl
+
+    # Here, because who answers from a bundle alone asks for GAP and for no database.
+    from musicrec.features import tables
 
     with tables.reading(dataset) as cursor:
         cursor.execute(_SESSIONS, parameters=(since, until, GAP.total_seconds()))

@@ -127,6 +127,33 @@ def bring(
     return outcomes
 
 
+def compute_ends(
+    dataset: Dataset,
+    since: datetime,
+    end: datetime,
+    *,
+    cadence: timedelta = DAY,
+    on_progress: OnProgress | None = None,
+) -> int:
+    """Compute all views from ``since`` to ``end``, for training alone: Redis is not touched.
+
+    Args:
+        since, end: as ``bring`` takes them.
+
+    Returns:
+        How many ends were computed; others were known.
+    """
+    with psycopg_connection(dataset, "make the tables of features") as connection:
+        for view in STORED:
+            make(connection, dataset.name, view)
+    computed = 0
+    for view in STORED:
+        run = _Run(dataset, view, end, cadence, since, on_progress)
+        run.compute(None)
+        computed += run.computed
+    return computed
+
+
 def stale(outcomes: Sequence[Outcome]) -> FeatureError | None:
     """The views that failed, since when they are stale, and why; None if none did."""
     failed = [outcome for outcome in outcomes if outcome.failure]

@@ -46,6 +46,18 @@ def kept(folder: Path, dataset: str, user_id: str) -> list[Kept]:
     ]
 
 
+def with_fingerprint(folder: Path, dataset: str, fingerprint: str) -> Snapshot | None:
+    """A snapshot of a dataset's that holds just this data; None where none is left."""
+    for place in sorted(folder.glob(f"{dataset}-*")):
+        try:
+            snapshot = Snapshot.open(place)
+        except DataError:
+            continue
+        if (snapshot.facts.dataset, snapshot.facts.fingerprint) == (dataset, fingerprint):
+            return snapshot
+    return None
+
+
 def erase(folder: Path, dataset: str, user_id: str) -> int:
     """Delete the snapshots that hold a listener; the next training builds one without.
 
