@@ -4,7 +4,8 @@
     python benchmarks/affinity.py quality --listeners 300
 
 ``speed`` needs no database: invented tracks with tags, years and audio, and the largest graph there
-can be (40 nodes of 12 tracks, out of 80). Milliseconds are CPU of the thread, where not said.
+can be (40 nodes of 12 tracks, out of 80). Milliseconds are CPU of the thread, where not said. It
+also finds the neighbours of a graph in all tracks, and says why of the ten nearest.
 
 ``quality`` imports the synthetic world if it has not been, makes a ``local`` graph of each
 listener's plays up to the last tenth, and asks for a track of that tenth, never played before,
@@ -28,7 +29,9 @@ from sqlalchemy import text
 from musicrec.database.engine import Dataset, dataset_names, open_dataset
 from musicrec.graph.affinity import taste_of
 from musicrec.graph.local import reply_to
+from musicrec.graph.neighbours import Bearers
 from musicrec.graph.reading import graph_of
+from musicrec.graph.reasons import reason_for
 from musicrec.graph.schema import Evidence, InterestGraph, Node
 from musicrec.graph.summary import summarize
 from musicrec.graph.traits import Traits, read_traits, traits_of
@@ -88,7 +91,10 @@ def speed(num_tracks: int, num_candidates: int, rounds: int) -> None:
     start = time.perf_counter()
     _ = known.row_of
     print(f"track id to row: {_since(start):.0f} ms, once")
-    making, asking, on_the_wall = [], [], []
+    start = time.perf_counter()
+    bearers = Bearers(known, rng.integers(0, 1000, num_tracks))
+    print(f"trait to tracks: {_since(start):.0f} ms, once")
+    making, asking, on_the_wall, finding, saying = [], [], [], [], []
     for _ in range(rounds):
         graph = largest_graph(known, rng)
         rows = rng.integers(0, num_tracks, num_candidates)
@@ -99,11 +105,20 @@ def speed(num_tracks: int, num_candidates: int, rounds: int) -> None:
         asking.append((time.thread_time() - made) * 1e3)
         making.append((made - start) * 1e3)
         on_the_wall.append(_since(began))
+        start = time.thread_time()
+        nearest = bearers.nearest(taste, 200)
+        found = time.thread_time()
+        for row in nearest[:10].tolist():
+            reason_for(graph, taste, row, at=MOMENT)
+        finding.append((found - start) * 1e3)
+        saying.append((time.thread_time() - found) * 1e3)
     for what, spent in (
         ("taste of a graph, once a listener", making),
         (f"affinity of {num_candidates} candidates", asking),
         ("both", [a + b for a, b in zip(making, asking, strict=True)]),
         ("both, by the clock on the wall", on_the_wall),
+        ("the 200 nearest of all tracks, once a listener", finding),
+        ("reasons of ten tracks", saying),
     ):
         middle, high = np.percentile(spent, [50, 99])
         print(f"{what}: {middle:.2f} ms median, {high:.2f} ms 99th percentile of {rounds}")

@@ -6,15 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
-from musicrec.serving.recommender import Recommender
+from musicrec.serving.asking import Source
+from musicrec.serving.listening import listening_of_items
+from musicrec.serving.pipeline import Chosen
+from musicrec.serving.reasons import Grounds, Reasons
+from musicrec.serving.recommender import Recommendations, Recommender
 
 if TYPE_CHECKING:
-    from musicrec.cli.interests import Interests
+    from musicrec.cli.interests import ListenerInterests
 
 
 def recommend(config: DictConfig) -> None:
@@ -23,11 +28,12 @@ def recommend(config: DictConfig) -> None:
     outputs.check_writable(config.output)
     recommender = Recommender.load(config.bundle)
     history, interests = _listening(config, recommender)
-    bonus = (
-        config.graph_weight * interests.affinity() if interests and config.graph_weight else None
-    )
+    bonus = None
+    if interests and config.graph_weight:
+        every_item = np.arange(1, len(recommender.bundle.catalogue) + 1)
+        bonus = config.graph_weight * interests.affinity(every_item)
     answer = recommender.recommend(history, k=config.k, seen=config.seen, bonus=bonus)
-    reasons = [interests.reason(track.track_id) if interests else None for track in answer]
+    reasons = _reasons(recommender, history, answer, interests)
     whom = f"for user {config.user}" if config.user is not None else "for this history"
     console.print(report.recommendations_table(answer, f"next {whom}", reasons))
     if answer.unknown:
@@ -37,7 +43,27 @@ def recommend(config: DictConfig) -> None:
         outputs.write_json(asdict(answer) | {"reasons": reasons}, Path(config.output))
 
 
-def _listening(config: DictConfig, recommender: Recommender) -> tuple[list[str], Interests | None]:
+def _reasons(
+    recommender: Recommender,
+    history: list[str],
+    answer: Recommendations,
+    interests: ListenerInterests | None,
+) -> list[tuple[str, ...]]:
+    """Why each track is recommended, as far as history, model and graph say."""
+    catalogue = recommender.bundle.catalogue
+    items = [catalogue.indices([track.track_id])[0][0] for track in answer]
+    source: Source = "graph" if interests else "sasrec"
+    chosen = [
+        Chosen(item, track.score, (source,)) for item, track in zip(items, answer, strict=True)
+    ]
+    played = np.array(catalogue.indices(history)[0], np.int64)
+    grounds = Grounds(listening_of_items(played, times=None), interests=interests)
+    return Reasons(catalogue, recommender.bundle.model).of(chosen, grounds)
+
+
+def _listening(
+    config: DictConfig, recommender: Recommender
+) -> tuple[list[str], ListenerInterests | None]:
     """The history to go on from, and the user's interests where a graph was made of them."""
     if (config.user is None) == (config.history is None):
         raise ConfigError("say either user=ID with dataset=NAME, or history=[ID,ID,…]")

@@ -80,17 +80,17 @@ def verdict(metrics: Mapping[str, Any], best_baseline: str) -> str:
 
 
 def recommendations_table(
-    answer: Recommendations, title: str, reasons: Sequence[str | None] = ()
+    answer: Recommendations, title: str, reasons: Sequence[Sequence[str]] = ()
 ) -> Table:
-    """Recommended tracks, best first; with why, where somebody knows."""
+    """Recommended tracks, best first; with the first reason of each, where there are reasons."""
     table = Table(title=Text(title), title_justify="left")
     for name in ("", "title", "artist", "track_id"):
         table.add_column(name)
-    if any(reasons):
+    if reasons:
         table.add_column("why")
     for place, track in enumerate(answer, start=1):
         # Titles are data: Text, so that brackets in one are not read as markup.
-        why = (reasons[place - 1] or "–",) if any(reasons) else ()
+        why = reasons[place - 1][:1] if reasons else ()
         cells = (track.title or "–", track.artist or "–", track.track_id, *why)
         table.add_row(str(place), *(Text(printable(cell)) for cell in cells))
     return table

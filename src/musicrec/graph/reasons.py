@@ -15,6 +15,7 @@ from musicrec.graph.affinity import Taste, contexts_of
 from musicrec.graph.schema import Evidence, InterestGraph, Node
 from musicrec.graph.traits import Trait
 from musicrec.graph.words import artist_of, key
+from musicrec.interactions.catalogue import named
 
 #: An agreement below this is chance rather than a reason.
 WEAKEST = 0.05
@@ -62,12 +63,17 @@ def reason_for(
         for track in graph.nodes[node].evidence:
             if track.track_id == track_id:
                 return Reason(f"because you come back to it: {_plays(track)}", (node,), (track,))
-    supported = {node: cited for node in matches if (cited := _cited(graph, taste, node, row))}
-    if not supported:
+    # One at a time: most listeners have far more interests than a sentence names.
+    supported = ((node, cited) for node in matches if (cited := _cited(graph, taste, node, row)))
+    main, shared = next(supported, (-1, []))
+    if not shared:
         return None
-    main = next(iter(supported))
-    said, shared = [main], supported[main]
-    eras = [node for node in supported if graph.nodes[node].kind == "era"]
+    said = [main]
+    eras = [
+        node
+        for node in matches
+        if graph.nodes[node].kind == "era" and _cited(graph, taste, node, row)
+    ]
     for kind, choices in (("era", eras), ("context", _contexts(graph, at))):
         for node in choices if graph.nodes[main].kind != kind else ():
             if both := _both(shared, graph.nodes[node].evidence):
@@ -140,9 +146,8 @@ def _list(cited: Sequence[Evidence], *, with_artist: bool) -> str:
 
 def name_of(track: Evidence, *, with_artist: bool = True) -> str:
     """``title by artist`` as far as known, else the track's id."""
-    if not track.title:
-        return f"a track of {track.artist}" if track.artist else f"track {track.track_id}"
-    return f"{track.title} by {track.artist}" if with_artist and track.artist else track.title
+    says_artist = with_artist or not track.title
+    return named(track.track_id, track.title, track.artist if says_artist else None)
 
 
 def _plays(track: Evidence) -> str:

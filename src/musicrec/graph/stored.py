@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, text
 
 from musicrec.database.engine import Dataset
 from musicrec.errors import GraphError
-from musicrec.graph.schema import InterestGraph
+from musicrec.graph.schema import Evidence, InterestGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,15 @@ def versions_of(dataset: Dataset, user_id: str) -> list[StoredGraph]:
         GraphError: the dataset has no such user, or the user no graph; the message says how to
             make one.
     """
-    stored = _rows(dataset, "u.user_id = :user", {"user": user_id})
+    stored = stored_versions(dataset, user_id)
     if not stored:
         raise _missing(dataset, user_id)
     return stored
+
+
+def stored_versions(dataset: Dataset, user_id: str) -> list[StoredGraph]:
+    """As ``versions_of``; empty for a user who has no graph, or whom the dataset does not know."""
+    return _rows(dataset, "u.user_id = :user", {"user": user_id})
 
 
 def version_of(versions: list[StoredGraph], version: int) -> StoredGraph:
@@ -88,17 +93,36 @@ def _rows(dataset: Dataset, where: str, values: Mapping[str, Any]) -> list[Store
 
 
 def _stored(row: RowMapping) -> StoredGraph:
+    graph = graph_in(row["graph"], f"graph version {row['version']} of user {row['user_id']!r}")
+    cost = row["cost_usd"]
+    return StoredGraph(**{**row, "graph": graph, "cost_usd": None if cost is None else float(cost)})
+
+
+def graph_in(document: Mapping[str, Any], name: str) -> InterestGraph:
+    """The graph of a stored document; what several nodes cite is held once.
+
+    Args:
+        document: of ``user_interest_graph.graph``.
+        name: what to call it in an error.
+
+    Raises:
+        GraphError: it is no graph.
+    """
     try:
-        graph = InterestGraph.model_validate(row["graph"])
+        graph = InterestGraph.model_validate(document)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise GraphError(
-            f"graph version {row['version']} of user {row['user_id']!r} cannot be read: {place}: "
-            f"{problem['msg']}; make it anew with generate_interest_graph.py"
+            f"{name} cannot be read: {place}: {problem['msg']}; make it anew with "
+            "generate_interest_graph.py"
         ) from error
-    cost = row["cost_usd"]
-    return StoredGraph(**{**row, "graph": graph, "cost_usd": None if cost is None else float(cost)})
+    once: dict[Evidence, Evidence] = {}
+    nodes = (
+        node.model_copy(update={"evidence": tuple(once.setdefault(e, e) for e in node.evidence)})
+        for node in graph.nodes
+    )
+    return graph.model_copy(update={"nodes": tuple(nodes)})
 
 
 def _missing(dataset: Dataset, user_id: str) -> GraphError:

@@ -61,3 +61,15 @@ class Catalogue:
         """``Artist - Title`` as far as known, else the id."""
         title, artist = self.titles[item_index - 1], self.artists[item_index - 1]
         return " - ".join(part for part in (artist, title) if part) or self.track_id(item_index)
+
+    def named(self, item_index: int) -> str:
+        """As ``named`` says it."""
+        place = item_index - 1
+        return named(self.track_ids[place], self.titles[place], self.artists[place])
+
+
+def named(track_id: str, title: str | None, artist: str | None) -> str:
+    """A track within a sentence: ``Title by Artist`` as far as known, else its id."""
+    if not title:
+        return f"a track of {artist}" if artist else f"track {track_id}"
+    return f"{title} by {artist}" if artist else title

@@ -22,7 +22,10 @@ class Interests(Protocol):
         """``(items,)`` in [0, 1): how well each suits the listener."""
 
     def neighbours(self, num: int) -> Ints:
-        """``(at most num,)`` items that suit best, the best first; heard ones among them."""
+        """``(at most num,)`` items that suit best, the best first; equals by plays, then by index.
+
+        The tracks that the graph cites as evidence are not among them; others may be heard too.
+        """
 
     def reason(self, item: int) -> str | None:
         """Why this item, in words borne out by the listening; None where nothing says so."""
@@ -31,22 +34,38 @@ class Interests(Protocol):
 class InterestsOf(Protocol):
     """Makes a listener's interests ready; one for each loaded model, and it remembers."""
 
-    def of(self, user_id: str, stored: StoredGraph, at: datetime) -> Interests:
-        """Of a graph as it was read; asked again for the same version, it costs next to nothing.
+    def remembered(self, user_id: str) -> int | None:
+        """The ``graph_id`` of the listener's newest that is remembered: no need to read it again.
+
+        Not a promise: between this and ``of`` another listener's may have taken its place.
+        """
+
+    def of(self, user_id: str, stored: StoredGraph, at: datetime) -> Interests | None:
+        """What a stored graph says at a moment; asked for the same graph again, it costs little.
+
+        It fades by whole days after its newest evidence, and interests of the part of the day that
+        ``at`` is in, by the clock it is written in, count for more. None where the graph speaks of
+        ``at`` itself or of later: it would give away what is to come.
 
         Raises:
-            GraphError: the stored graph cannot be read.
+            GraphError: the document cannot be read.
+            LookupError: there is no document, and the graph is not remembered (any more).
         """
+
+    def forget(self, user_id: str) -> None:
+        """Remember nothing of a listener: there is no graph of them any more."""
 
 
 class StoredGraph(Protocol):
     """One row of ``user_interest_graph``, which the service reads with everything else."""
 
     @property
-    def version(self) -> int: ...
+    def graph_id(self) -> int:
+        """Never given twice, unlike a version: those of a listener who was forgotten begin anew."""
 
     @property
-    def document(self) -> Mapping[str, Any]: ...
+    def document(self) -> Mapping[str, Any] | None:
+        """None where it was not read, because it is remembered."""
 
 
 class GraphPage(Protocol):
