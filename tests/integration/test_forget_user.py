@@ -123,6 +123,10 @@ def write_graph(connection: Any, user: str) -> None:
         "INSERT INTO graph_calls (user_key, run_id, provider, model, prompt_hash, input_hash,"
         " round, state, problem) VALUES (:key, 1, 'openai', 'gpt', 'p', 'i', 'first', 'answered',"
         " :user)",
+        "INSERT INTO feedback (user_key, track_key, occurred_at, kind)"
+        " VALUES (:key, 1, '2014-03-01', 'like')",
+        "INSERT INTO recommendations (user_key, place, track_key, score, model_version)"
+        " VALUES (:key, 1, 1, 0.5, :user)",
     ):
         connection.execute(text(statement), {"graph": graph_id, "key": key, "user": user})
 
@@ -261,6 +265,7 @@ def test_the_command_leaves_the_user_nowhere_and_everybody_else_as_they_were(
 ):
     before, online = dump(served), hashes(redis, served.name)
     assert spelled_in(before) == {place.table for place in PLACES} - {
+        "feedback",
         "interactions",
         "interest_edges",
     }

@@ -95,6 +95,8 @@ PLACES = (
     Place("listening features", "user_listening_stats", _OF_ID),
     Place("audio preferences", "user_audio_preferences", _OF_ID),
     Place("features with each track", "user_track_interactions", _OF_ID),
+    Place("likes and dislikes", "feedback", _of_key_or_nobody("feedback")),
+    Place("stored recommendations", "recommendations", _of_key_or_nobody("recommendations")),
     Place("listens", "interactions", _OF_KEY),
     Place("user", "users", _OF_ID),
 )

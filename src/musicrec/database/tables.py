@@ -166,6 +166,39 @@ class Interaction(Table):
     source: Mapped[str] = mapped_column(Text, comment="the format it came from")
 
 
+class Feedback(Table):
+    """What a listener said of a track. Their newest word on it counts."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (CheckConstraint("kind IN ('like', 'dislike')", name="feedback_kind"),)
+
+    user_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    track_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    occurred_at: Mapped[datetime] = mapped_column(
+        Timestamp, primary_key=True, comment="when it was said, UTC"
+    )
+    kind: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+
+
+class StoredRecommendation(Table):
+    """One place of the newest recommendations that were made for a listener ahead of time."""
+
+    __tablename__ = "recommendations"
+    __table_args__ = (CheckConstraint("place >= 1", name="recommendations_place_from_one"),)
+
+    user_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(
+        SmallInteger, primary_key=True, autoincrement=False, comment="1 is the best"
+    )
+    track_key: Mapped[int] = mapped_column(BigInteger)
+    score: Mapped[float] = mapped_column(
+        REAL, comment="orders one listener's and means nothing beyond"
+    )
+    model_version: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=func.now())
+
+
 class RejectedRow(Table):
     """A row that was refused at import, with the reason. One per source and line."""
 
