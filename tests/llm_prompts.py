@@ -41,6 +41,7 @@ def summary(num_rows: int = 8, artist: str = "Portishead") -> Summary:
         num_artists=1,
         sittings=30,
         days=90,
+        heard_until="2024-06-30T12:00:00+00:00",
         habits=Habits(0.8, 0.1, 0.2, 0.1, 0.0, (0.0, 0.0, 1.0, 0.0), 0.1, 0.0),
         rows=rows,
         together=(),

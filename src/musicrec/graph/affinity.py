@@ -10,8 +10,8 @@ are united as independent reasons to like it: ``1 − Π (1 − strength · degr
 Merging: two nodes with the same trait, and two nodes citing the same track, count once, by the
 stronger one.
 
-Fading: a graph speaks of the day of its newest evidence. Asked as of a later moment, short-term
-nodes lose half their strength every ``HALF_LIFE["short"]`` days and long-term ones every
+Fading: a graph speaks of the day of the last play it was made of. Asked as of a later moment,
+short-term nodes lose half their strength every ``HALF_LIFE["short"]`` days and long-term ones every
 ``HALF_LIFE["long"]``; weights hold the recency up to that day already.
 
 Contexts are of a moment, not of a track: without ``at`` they say nothing; with it, nodes that go
@@ -129,7 +129,7 @@ def taste_of(
     """What a graph says of the tracks of ``traits``.
 
     Args:
-        as_of: ask as of then: interests fade after the graph's newest evidence. None: no fading.
+        as_of: ask as of then: interests fade after the last play it was made of. None: no fading.
         at: the moment to play for, in the listener's own clock; None: any.
     """
     by_column: dict[int, tuple[float, int]] = {}
@@ -178,7 +178,12 @@ def _strengths(graph: InterestGraph, as_of: datetime | None, at: datetime | None
 
 
 def spoken_at(graph: InterestGraph) -> datetime | None:
-    """The newest play among a graph's evidence; None where it has none."""
+    """The last play a graph was made of; of older graphs, the newest among their evidence.
+
+    None where it has neither.
+    """
+    if graph.heard_until is not None:
+        return _moment(graph.heard_until)
     plays = [track.last_played_at for node in graph.nodes for track in node.evidence]
     return max(map(_moment, plays), default=None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -30,6 +30,7 @@ LONG_SITTING, DEEP = 40, 10
 MAX_ROWS, FEWEST_ROWS, MAX_ROW_TAGS = 80, 5, 6
 
 _DAY = 86_400_000_000  # microseconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Which of DAYPARTS each hour is in: night from 22, morning from 5, daytime from 11, evening 17.
 _DAYPART = np.array([3] * 5 + [0] * 6 + [1] * 6 + [2] * 5 + [3] * 2)
 
@@ -91,6 +92,7 @@ def condense(
             num_artists=len({key(name) for names in artist_names for name in names}),
             sittings=int(heard.sitting[-1]) + 1,
             days=int((history.at[-1] - history.at[0]) // _DAY) + 1,
+            heard_until=(_EPOCH + timedelta(microseconds=int(history.at[-1]))).isoformat(),
             artists=artists,
             tags=tags,
             eras=eras,

@@ -122,6 +122,7 @@ class Summary:
         zone: whose clock ``DAYPARTS`` and weekends are of.
         plays, recent_plays, tracks, num_artists, sittings: counts.
         days: from the first play to the last, both counted.
+        heard_until: the time of the last play, ISO, UTC; it is told to nobody.
         artists, tags, eras: by falling weight, then name; the top only.
         rows: what may be cited, ``e1`` first; the most telling first.
         together: the pairs of most sittings.
@@ -134,6 +135,7 @@ class Summary:
     num_artists: int
     sittings: int
     days: int
+    heard_until: str
     artists: tuple[Portion, ...]
     tags: tuple[Portion, ...]
     eras: tuple[Portion, ...]

@@ -276,7 +276,11 @@ def _graph(
         )
         for one in (merged[word] for word in ordered)
     )
-    return InterestGraph(nodes=tuple(nodes), edges=tuple(edges[each] for each in sorted(edges)))
+    return InterestGraph(
+        nodes=tuple(nodes),
+        edges=tuple(edges[each] for each in sorted(edges)),
+        heard_until=summary.heard_until,
+    )
 
 
 def _merged(one: _Interest, other: _Interest) -> _Interest:

@@ -129,3 +129,8 @@ class InterestGraph(_Strict):
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    heard_until: str | None = None
+    """The last play it was made of, ISO, UTC; None of graphs made before this was kept.
+
+    Evidence does not tell: what is *not* cited was played too.
+    """

@@ -101,6 +101,13 @@ def test_a_graph_that_speaks_of_what_is_to_come_says_nothing(interests_of):
     assert interests_of.of("ann", stored(), DAY + timedelta(microseconds=1)) is not None
 
 
+def test_a_graph_made_of_later_plays_says_nothing_though_it_cites_none_of_them(interests_of):
+    made_of = stored().document | {"heard_until": LATER.isoformat()}
+    assert interests_of.of("ann", Stored(7, made_of), LATER) is None
+    after = LATER + timedelta(microseconds=1)
+    assert interests_of.of("ann", Stored(7, made_of), after) is not None
+
+
 def test_a_document_that_is_no_graph_is_refused_by_its_place(interests_of):
     document = stored().document | {"nodes": [{"kind": "tune"}]}
     with pytest.raises(GraphError, match=r"nodes\.0\.kind: .*; make it anew with"):
