@@ -6,6 +6,7 @@ history: whatever is made of it is then the same too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,3 +43,38 @@ class Listening:
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+def listening_of_items(
+    items: NDArray[np.integer],
+    times: Ints | None,
+    skipped: NDArray[np.int8] | None = None,
+    *,
+    heard: Ints | None = None,
+    liked: Iterable[int] = (),
+    disliked: Iterable[int] = (),
+    unknown: tuple[str, ...] = (),
+) -> Listening:
+    """The listening of some plays, oldest first; of more than ``KEPT_PLAYS`` the newest.
+
+    Args:
+        items: ``(plays,)`` item indices, none of them 0.
+        times: ``(plays,)`` of each, rising; None where only the order is known.
+        skipped: ``(plays,)``; None: not known of any.
+        heard: all ever heard, where that is more than ``items`` and heard tracks are dropped.
+        liked, disliked, unknown: as in ``Listening``.
+    """
+    if heard is None:
+        heard = np.unique(items).astype(np.int64)
+    newest = slice(max(0, len(items) - KEPT_PLAYS), None)
+    if skipped is None:
+        skipped = np.full(len(items), -1, np.int8)
+    return Listening(
+        items=np.asarray(items[newest], np.int64),
+        times=None if times is None else times[newest],
+        skipped=skipped[newest],
+        heard=heard,
+        liked=frozenset(liked),
+        disliked=frozenset(disliked),
+        unknown=unknown,
+    )
