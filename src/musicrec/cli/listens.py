@@ -110,13 +110,14 @@ def import_with_bar(dataset: Dataset, source: Source, console: Console) -> Impor
 class Rate(ProgressColumn):
     """Rows a second since the start; ``field`` names where a task counts its rows."""
 
-    def __init__(self, field: str | None = None) -> None:
+    def __init__(self, field: str | None = None, unit: str = "rows") -> None:
         super().__init__()
         self.field = field
+        self.unit = unit
 
     def render(self, task: Any) -> str:
         rows = task.fields[self.field] if self.field else task.completed
-        return f"{rows / task.elapsed:,.0f} rows/s" if task.elapsed else ""
+        return f"{rows / task.elapsed:,.0f} {self.unit}/s" if task.elapsed else ""
 
 
 @contextmanager
