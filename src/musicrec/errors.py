@@ -6,7 +6,8 @@
     ├── DatabaseError        no server, no such dataset, a connection lost
     ├── FeatureError         features that cannot be computed, stored or read as asked
     ├── GraphError           interest graphs that cannot be asked for, stored or read as asked
-    └── BundleError          model.pt is missing, torn or of another version
+    ├── BundleError          model.pt is missing, torn or of another version
+    └── ServingError         the service cannot answer or write just now: ask again
 
 Everything else is a bug and keeps its traceback.
 """
@@ -43,6 +44,10 @@ class GraphError(MusicrecError):
 
 class BundleError(MusicrecError):
     """A bundle that is missing, torn or of another format version."""
+
+
+class ServingError(MusicrecError):
+    """The service cannot answer, or cannot write, just now; the request itself was good."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from musicrec.cli.compose import check_sweep, compose, config_folder
 from musicrec.graph import schema
 from musicrec.interactions.split import leave_one_out
 from musicrec.metrics.ranking import RankingMetrics
+from musicrec.serving.asking import Rung, Source
+from musicrec.serving.measures import Measures
 from musicrec.training.datamodule import ListeningDataModule
 from musicrec.training.evaluation import Judgement
 from musicrec.training.judgement import comparison
@@ -39,6 +42,12 @@ DOORS = {
     "graph": ("generate_graph", flags.GENERATE_GRAPH),
     "materialize_features": ("materialize", flags.MATERIALIZE),
     "serve": ("serve", flags.SERVE),
+    "train_ranker": ("train_ranker", flags.TRAIN_RANKER),
+    "ranker": ("train_ranker", flags.TRAIN_RANKER),
+    "recommend_all": ("recommend_all", flags.RECOMMEND_ALL),
+    "recommend-all": ("recommend_all", flags.RECOMMEND_ALL),
+    "export_onnx": ("export_onnx", flags.EXPORT_ONNX),
+    "onnx": ("export_onnx", flags.EXPORT_ONNX),
     "train": ("train", flags.TRAIN),
     "sweep": ("train", flags.TRAIN),
     "import": ("import", flags.IMPORT),
@@ -62,6 +71,10 @@ python scripts/materialize_features.py --all dataset=mine
 python scripts/materialize_features.py --all dataset=mine as_of=…
 python scripts/materialize_features.py --views … dataset=mine
 python scripts/serve.py dataset=mine
+python scripts/serve.py bundle=model.pt dataset=mine port=8000
+python scripts/train_ranker.py bundle=model.pt
+python scripts/recommend_all.py bundle=model.pt dataset=mine output=mine.parquet
+python scripts/export_onnx.py bundle=model.pt output=model.onnx
 python scripts/feature_store.py dataset=mine apply
 python scripts/generate_interest_graph.py --user-id … --provider anthropic dataset=mine
 python scripts/generate_interest_graph.py --all-users --batch-size 100 --provider openai dataset=mine
@@ -204,11 +217,31 @@ def test_every_setting_of_a_training_is_explained():
         assert f"`{key}`" in TRAINING, key
 
 
-@pytest.mark.parametrize("name", ["materialize", "serve"])
-def test_every_setting_of_features_is_explained(name):
-    page = (ROOT / "docs" / "features.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("materialize", "features"),
+        ("serve", "serving"),
+        ("train_ranker", "ranking"),
+        ("recommend_all", "export"),
+        ("export_onnx", "export"),
+    ],
+)
+def test_every_setting_is_explained(name, page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     for key in compose(name):
-        assert re.search(rf"^\| `{key}` \|", page, flags=re.MULTILINE), key
+        assert re.search(rf"^\| `{key}` \|", text, flags=re.MULTILINE), key
+
+
+def test_every_figure_of_prometheus_is_explained():
+    page = (ROOT / "docs" / "serving.md").read_text()
+    for name in re.findall(r"^# TYPE (\w+)", Measures().exposition().decode(), re.MULTILINE):
+        assert f"`{name}{{" in page, name
+
+
+@pytest.mark.parametrize("word", [*get_args(Rung), *get_args(Source)])
+def test_every_word_of_an_answer_is_explained(word):
+    assert f"`{word}`" in (ROOT / "docs" / "serving.md").read_text()
 
 
 def test_every_option_of_a_group_is_listed():

@@ -34,6 +34,9 @@ GENERATE_GRAPH: Mapping[str, str] = {
     "--dry-run": "dry_run=true",
 }
 MATERIALIZE: Mapping[str, str] = {"--all": "views=all", "--views": "views", "--as-of": "as_of"}
+EXPORT_ONNX: Mapping[str, str] = {"--output": "output"}
+TRAIN_RANKER: Mapping[str, str] = {"--output": "output"}
+RECOMMEND_ALL: Mapping[str, str] = {"--output": "output"}
 SHOW_GRAPH: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 
 #: Keys whose value is an outside id, and the one that holds a list of them.

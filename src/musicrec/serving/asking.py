@@ -16,6 +16,10 @@ Rung = Literal["full", "no_graph", "no_features", "no_postgres", "popularity"]
 Source = Literal["sasrec", "repeat", "popular", "graph", "explore"]
 
 
+#: A part that an answer may have to do without.
+DegradedPart = Literal["graph", "features", "postgres", "ranker", "model"]
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request; every id is an outside id.
@@ -43,7 +47,7 @@ class Ask:
 class Degraded:
     """A part that an answer had to do without."""
 
-    part: Literal["graph", "features", "postgres", "ranker", "model"]
+    part: DegradedPart
     why: str
 
 

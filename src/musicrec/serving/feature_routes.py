@@ -1,64 +1,54 @@
-"""``POST /features``: what the feature store knows of a listener and some candidates, as numbers.
-
-The body is read by pydantic and the answer written by orjson without a model of it in between: a
-matrix of numbers needs no validation on its way out, and FastAPI's costs more than the read.
-"""
+"""``POST /features``: what the feature store knows of a listener and candidates, as numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any, Literal
 
-import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from musicrec.errors import FeatureError
-from musicrec.features.context import Context
 from musicrec.features.online import AsyncOnlineStore
 from musicrec.features.plan import FeatureMatrix, State
-
-MAX_CANDIDATES = 1000
-
-Id = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class ContextBody(BaseModel):
-    """The moment the listener is in; leave out what is not known."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    hour: int | None = Field(None, ge=0, le=23, description="on the listener's clock")
-    weekday: int | None = Field(None, ge=0, le=6, description="0 Monday .. 6 Sunday")
-    device: str | None = Field(None, max_length=512, examples=["android"])
-    session: list[Id] | None = Field(
-        None, max_length=1000, description="track ids played so far in this session, in order"
-    )
+from musicrec.serving.answers import OF_BODY, answers
+from musicrec.serving.bodies import FeaturesBody
+from musicrec.serving.exchange import body_of, read, written
 
 
-class FeaturesBody(BaseModel):
-    """One listener and the tracks to look at."""
+class FeaturesAnswer(BaseModel):
+    """Features of some tracks for one listener."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
-                    "user_id": "42",
-                    "track_ids": ["syn-000001", "syn-000002"],
-                    "context": {"hour": 8, "weekday": 0, "device": "android", "session": []},
+                    "track_ids": ["syn-000001"],
+                    "columns": ["user_listening_stats__plays_7d"],
+                    "values": [[12.0]],
+                    "states": {"user_listening_stats": ["fresh"]},
+                    "age_seconds": {"user_listening_stats": [3600.0]},
+                    "reason": None,
                 }
             ]
-        },
+        }
     )
 
-    user_id: Id
-    track_ids: list[Id] = Field(min_length=1, max_length=MAX_CANDIDATES)
-    context: ContextBody = Field(default_factory=lambda: ContextBody.model_validate({}))
-    as_of: AwareDatetime | None = Field(
-        None, description="the moment to answer for; the server's own by default"
+    track_ids: list[str]
+    columns: list[str]
+    values: list[list[float | None]] = Field(
+        description="a row per track and a column per name; null where the view's state is not "
+        "fresh, or where the feature itself is unknown"
     )
+    states: dict[str, list[Literal["fresh", "stale", "missing", "unavailable"]]] = Field(
+        description="of each view, for each track. stale: too old, or of after as_of; missing: "
+        "nothing known; unavailable: the store could not be read, and reason says why"
+    )
+    age_seconds: dict[str, list[float | None]] = Field(
+        description="of each view's row, for each track; null where there is none"
+    )
+    reason: str | None = Field(description="why views are unavailable; go on without them")
 
 
 class FeatureService:
@@ -80,8 +70,7 @@ class FeatureService:
         """The feature matrix of the candidates, in their order; unreadable rows are unavailable."""
         if self._store is None:
             self._store = self._connect()
-        given = body.context
-        context = Context(given.hour, given.weekday, given.device, given.session)
+        context = body.context.context()
         as_of = body.as_of or self._as_of or datetime.now(UTC)
         try:
             return await self._store.read(body.user_id, body.track_ids, context, as_of)
@@ -99,22 +88,16 @@ def feature_routes(features: FeatureService) -> APIRouter:
     """The routes over ``features``."""
     router = APIRouter()
 
-    @router.post("/features", openapi_extra=_openapi(), responses={200: _ANSWER, 422: _REFUSAL})
-    async def read_features(request: Request) -> Response:
-        """Features of one listener and up to 1,000 tracks, over all feature views.
-
-        `values` has a row per track and a column per name in `columns`; null where `states` is
-        not `fresh`, or where the feature itself is unknown. `states` tells for each view and
-        track: `fresh`, `stale` (too old, or of after `as_of`), `missing` (nothing known) or
-        `unavailable` (the store could not be read: `reason` says why, and the caller may go on
-        without features). `age_seconds` tells how old each row is, null where there is none.
-        """
-        try:
-            body = FeaturesBody.model_validate_json(await request.body())
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_context=False, include_input=False)
-            return _json({"detail": problems}, 422)
-        return _json(answer(body.track_ids, await features.read(body)))
+    @router.post(
+        "/features",
+        tags=["features"],
+        openapi_extra=body_of(FeaturesBody),
+        responses=answers(FeaturesAnswer, "the features", *OF_BODY),
+    )
+    async def features_of(request: Request) -> Response:
+        """Features of one listener and up to 1,000 tracks, over all feature views."""
+        body = await read(request, FeaturesBody)
+        return written(answer(body.track_ids, await features.read(body)))
 
     return router
 
@@ -135,34 +118,3 @@ def answer(track_ids: list[str], matrix: FeatureMatrix) -> dict[str, Any]:
 
 
 _STATES = {int(state): state.name.lower() for state in State}
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, media_type="application/json")
-
-
-def _openapi() -> dict[str, Any]:
-    schema = FeaturesBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    context = schema.pop("$defs")["ContextBody"]
-    schema["properties"]["context"] = context
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-_ANSWER: dict[str, Any] = {
-    "description": "the features",
-    "content": {
-        "application/json": {
-            "example": {
-                "track_ids": ["syn-000001"],
-                "columns": ["user_listening_stats__plays_7d"],
-                "values": [[12.0]],
-                "states": {"user_listening_stats": ["fresh"]},
-                "age_seconds": {"user_listening_stats": [3600.0]},
-                "reason": None,
-            }
-        }
-    },
-}
-
-_REFUSAL: dict[str, Any] = {"description": "the body is not as it should be; `detail` says where"}

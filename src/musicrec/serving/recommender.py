@@ -16,6 +16,7 @@ from torch import Tensor
 from musicrec.errors import ConfigError, DataError
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle
+from musicrec.serving.candidates import best_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Recommender:
 
     def _best(self, scores: Tensor, k: int) -> tuple[Recommendation, ...]:
         catalogue = self.bundle.catalogue
-        best = scores.topk(min(k, len(catalogue)))
+        items, values = best_of(scores, k)
         return tuple(
             Recommendation(
                 track_id=catalogue.track_id(index),
@@ -148,6 +149,5 @@ class Recommender:
                 artist=catalogue.artists[index - 1],
                 score=score,
             )
-            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            if score != float("-inf")
+            for score, index in zip(values.tolist(), items.tolist(), strict=True)
         )
