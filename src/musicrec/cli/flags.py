@@ -34,6 +34,7 @@ GENERATE_GRAPH: Mapping[str, str] = {
     "--dry-run": "dry_run=true",
 }
 MATERIALIZE: Mapping[str, str] = {"--all": "views=all", "--views": "views", "--as-of": "as_of"}
+UPLOAD: Mapping[str, str] = {}
 SHOW_GRAPH: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 
 #: Keys whose value is an outside id, and the one that holds a list of them.
