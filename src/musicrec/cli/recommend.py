@@ -11,6 +11,7 @@ from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
+from musicrec.registry.versions import resolve
 from musicrec.serving.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def recommend(config: DictConfig) -> None:
     """Recommend for a listener of a dataset, or for a history given on the command line."""
     console = Console()
     outputs.check_writable(config.output)
-    recommender = Recommender.load(config.bundle)
+    recommender = Recommender.load(resolve(config.bundle))
     history, interests = _listening(config, recommender)
     bonus = (
         config.graph_weight * interests.affinity() if interests and config.graph_weight else None

@@ -46,6 +46,18 @@ def kept(folder: Path, dataset: str, user_id: str) -> list[Kept]:
     ]
 
 
+def with_fingerprint(folder: Path, dataset: str, fingerprint: str) -> Snapshot | None:
+    """The snapshot of just these data below ``folder``; None where there is none that is whole."""
+    for place in sorted(folder.glob(f"{dataset}-*")):
+        try:
+            snapshot = Snapshot.open(place)
+        except DataError:
+            continue
+        if snapshot.facts.fingerprint == fingerprint:
+            return snapshot
+    return None
+
+
 def erase(folder: Path, dataset: str, user_id: str) -> int:
     """Delete the snapshots that hold a listener; the next training builds one without.
 
