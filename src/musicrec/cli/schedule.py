@@ -1,10 +1,11 @@
 # ruff: noqa: S603  commands are lists, given to no shell
 """``scripts/schedule.py VERB``: the daily, weekly and monthly jobs, by the user's crontab.
 
-``install dataset=NAME`` and ``remove`` write and take out marked lines, ``show`` prints them, and
-``run JOB dataset=NAME`` is what they call: one job at a time, with the environment of a file that
-the crontab never sees, and a JSON line for its beginning and its end. Ends with the job's own
-status, or 4 where the job before is still at work.
+``install dataset=NAME`` and ``remove`` write and take out marked lines, ``show`` prints them,
+``follow dataset=NAME`` does as cron would where there is none, and ``run JOB dataset=NAME`` is what
+all of them call: one job at a time, with the environment of a file that the crontab never sees, and
+a JSON line for its beginning and its end. Ends with the job's own status, or 4 where the job before
+is still at work.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from rich.console import Console
 
 from musicrec.cli import crontab, dotenv, flags
+from musicrec.cli.clock import Call, follow
 from musicrec.cli.compose import compose
 from musicrec.cli.job import Busy, Log, alone
 from musicrec.database.home import home
@@ -68,8 +70,8 @@ JOBS: Mapping[str, Job] = {
 
 _USAGE = (
     "usage: schedule install dataset=NAME [env_file=.env] [JOB.key=value …] | "
-    "remove [dataset=NAME] | show [dataset=NAME …] | run JOB dataset=NAME [env_file=.env] "
-    f"[key=value …], where JOB is one of {', '.join(JOBS)}"
+    "remove [dataset=NAME] | show | follow dataset=NAME [JOB.key=value …] | "
+    f"run JOB dataset=NAME [env_file=.env] [key=value …], where JOB is one of {', '.join(JOBS)}"
 )
 
 _SECRET = re.compile(r"^[^=]*(password|secret|token|api_?key)[^=]*=|://[^/\s]*:[^/\s]*@", re.I)
@@ -99,14 +101,18 @@ def block(dataset: str, env_file: str, more: Mapping[str, Sequence[str]]) -> lis
     """The lines of a dataset, with a mark before and after."""
     lines = [f"{crontab.mark('begin', dataset)}; make cron-remove takes these lines out"]
     for name, job in JOBS.items():
-        commands(job, dataset, more.get(name, ()))
-        words = [sys.executable, "-m", "musicrec", "schedule", "run", name, f"dataset={dataset}"]
-        words += [f"env_file={env_file}"] if env_file != dotenv.NAME else []
-        words += more.get(name, ())
-        call = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)} > /dev/null"
+        words = shlex.join(_call(name, dataset, env_file, more.get(name, ())))
+        call = f"cd {shlex.quote(str(Path.cwd()))} && {words} > /dev/null"
         # What goes wrong is said on stderr, which cron mails; a % is a new line to cron.
         lines.append(f"{job.due} " + call.replace("%", "\\%"))
     return [*lines, crontab.mark("end", dataset)]
+
+
+def _call(name: str, dataset: str, env_file: str, more: Sequence[str]) -> list[str]:
+    """What runs a job with all that belongs to it; its own command is checked."""
+    commands(JOBS[name], dataset, more)
+    words = [sys.executable, "-m", "musicrec", "schedule", "run", name, f"dataset={dataset}"]
+    return [*words, *([f"env_file={env_file}"] if env_file != dotenv.NAME else []), *more]
 
 
 def install(settings: Mapping[str, str], more: Mapping[str, Sequence[str]]) -> None:
@@ -242,9 +248,17 @@ def schedule(arguments: Sequence[str]) -> int:
         install(settings, _by_job(others))
     elif verb == "remove" and not others:
         remove(settings)
-    elif verb == "show":
-        env_file = settings.get("env_file", dotenv.NAME)
-        print("\n".join(block(_dataset(settings), env_file, _by_job(others))))
+    elif verb in ("show", "follow"):
+        dataset, env_file = _dataset(settings), settings.get("env_file", dotenv.NAME)
+        added = _by_job(others)
+        if verb == "show":
+            print("\n".join(block(dataset, env_file, added)))
+        else:
+            calls = [
+                Call(name, job.due, tuple(_call(name, dataset, env_file, added.get(name, ()))))
+                for name, job in JOBS.items()
+            ]
+            follow(calls, home() / "schedule" / "followed")
     else:
         raise ConfigError(_USAGE)
     return 0
