@@ -45,12 +45,26 @@ help: ## this list
 	@$(PIP) --editable ".[dev]"
 	@touch .venv/.dev
 
+.venv/.tracking: .venv/.train
+	@echo "installing MLflow's client"
+	@$(PIP) --editable ".[tracking]"
+	@touch .venv/.tracking
+
+# The server's pins clash with ours.
+.venv-mlflow/.server: docker/mlflow-requirements.txt .venv/bin/python
+	@echo "installing the MLflow server into .venv-mlflow (about a minute)"
+	@$(PYTHON) -m venv .venv-mlflow
+	@.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --requirement docker/mlflow-requirements.txt
+	@touch .venv-mlflow/.server
+
 setup: .venv/.train ## create .venv and install from constraints.txt (TORCH=cpu: no CUDA)
 
-train: .venv/.train ## import, train, judge, recommend; ARGS="model=small data=postgres dataset=mine"
+TRACKING = $(if $(findstring tracking=mlflow,$(ARGS)),.venv/.tracking)
+
+train: .venv/.train $(TRACKING) ## import, train, judge, recommend; ARGS="model=small data=postgres dataset=mine"
 	@$(RUN) scripts/train_transformer.py $(ARGS)
 
-sweep: .venv/.train ## several trainings; ARGS="model=tiny,small seed=1,2"
+sweep: .venv/.train $(TRACKING) ## several trainings; ARGS="model=tiny,small seed=1,2"
 	@$(RUN) scripts/train_transformer.py --multirun $(or $(ARGS),hparams_search=small)
 
 import: .venv/.train ## listens into Postgres; ARGS="data=table dataset=mine data.path=plays.csv.gz"
@@ -58,6 +72,12 @@ import: .venv/.train ## listens into Postgres; ARGS="data=table dataset=mine dat
 
 recommend: .venv/.train ## what comes next; ARGS="bundle=model.pt dataset=mine user=42"
 	@$(RUN) scripts/recommend.py $(ARGS)
+
+models: .venv/.train ## versions of a model; ARGS="list", ARGS="promote name=mine"
+	@$(RUN) scripts/models.py $(or $(ARGS),list)
+
+retrain: .venv/.train $(TRACKING) ## train on what is new and promote by policy; ARGS="dataset=mine"
+	@$(RUN) scripts/retrain.py $(ARGS)
 
 materialize: .venv/.features ## features into Redis; ARGS="dataset=mine as_of=2022-01-31"
 	@$(RUN) scripts/materialize_features.py $(ARGS)
@@ -77,8 +97,22 @@ onnx: .venv/.export ## the encoder as ONNX; ARGS="bundle=model.pt output=model.o
 graph: .venv/.llm ## interest graphs; ARGS="--all-users dataset=mine"
 	@$(RUN) scripts/generate_interest_graph.py $(ARGS)
 
+doctor: .venv/.train ## what works here, what does not, and the fix; ARGS="dataset=mine online=true"
+	@$(RUN) scripts/doctor.py $(ARGS)
+
+cron-install: .venv/.features ## daily, weekly and monthly jobs into your crontab; ARGS="dataset=mine"
+	@$(RUN) scripts/schedule.py install $(ARGS)
+
+cron-remove: .venv/.train ## take them out again
+	@$(RUN) scripts/schedule.py remove $(ARGS)
+
 tensorboard: .venv/.train ## curves of all runs on http://localhost:6006
 	@$(RUN) -m tensorboard.main --logdir outputs --host 127.0.0.1 $(ARGS)
+
+mlflow: .venv/.train .venv-mlflow/.server ## runs of tracking=mlflow on http://localhost:5000
+	@home=$$($(RUN) -c 'from musicrec.database.home import home; print(home())') && mkdir -p "$$home/mlflow" && \
+	MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec .venv-mlflow/bin/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+	--backend-store-uri "sqlite:///$$home/mlflow/mlflow.db" --artifacts-destination "$$home/mlflow/artifacts" $(ARGS)
 
 check: .venv/.dev ## format, lint, types, imports, fast tests: under a minute
 	@$(RUN) -m ruff format --check .
@@ -87,7 +121,7 @@ check: .venv/.dev ## format, lint, types, imports, fast tests: under a minute
 	@.venv/bin/lint-imports --no-cache
 	@$(RUN) -m pytest -q -m "not slow" -n 2 $(ARGS)
 
-test: .venv/.dev ## every test
+test: .venv/.dev .venv-mlflow/.server ## every test
 	@$(RUN) -m pytest -n 2 $(ARGS)
 
 format: .venv/.dev ## rewrite the files as `check` wants them
@@ -97,4 +131,4 @@ format: .venv/.dev ## rewrite the files as `check` wants them
 clean: ## remove outputs and caches; data in .musicrec and .venv stay
 	@rm -rf outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup train sweep import recommend materialize ranker serve recommend-all onnx graph tensorboard check test format clean
+.PHONY: help setup train sweep import recommend models retrain materialize ranker serve recommend-all onnx graph doctor cron-install cron-remove tensorboard mlflow check test format clean

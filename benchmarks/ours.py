@@ -84,7 +84,7 @@ def train(listens: Listens, config: DictConfig, clock: Clock, *watchers: Callbac
             limit_val_batches=0,
             callbacks=[last, *bar, *watchers, Timed(clock)],
             enable_progress_bar=bool(bar),
-            logger=instantiate(config.tracking, save_dir=folder),
+            logger=instantiate(config.tracking.tensorboard, save_dir=folder),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
             _convert_="object",

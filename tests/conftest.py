@@ -2,7 +2,8 @@
 
 The Postgres is ``MUSICREC_TEST_DATABASE_URL`` and the Redis ``MUSICREC_TEST_REDIS`` (host:port)
 where that is set, else an embedded server of the test process's own in a temporary folder. The
-user's own ``.musicrec``, ``DATABASE_URL`` and ``FEAST_…`` are out of reach of every test.
+user's own ``.musicrec``, ``DATABASE_URL``, ``FEAST_…`` and ``MLFLOW_…`` are out of every test's
+reach.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def musicrec_home() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUSICREC_HOME", str(home))
         for name in [*os.environ]:
-            if name == "DATABASE_URL" or name.startswith("FEAST_"):
+            if name == "DATABASE_URL" or name.startswith(("FEAST_", "MLFLOW_")):
                 patch.delenv(name)
         yield home
         embedded.leave_server()

@@ -69,7 +69,9 @@ def history() -> list[Play]:
 def fill(dataset: Dataset) -> None:
     """Plays, likes and an interest graph."""
     store(dataset, history(), TRACKS)
-    store_graphs(dataset, WITH_GRAPH, [EVENINGS])
+    # Made of plays up to then: of a graph that does not say so, nobody knows what it gives away.
+    graph = EVENINGS.model_copy(update={"heard_until": DAY.isoformat()})
+    store_graphs(dataset, WITH_GRAPH, [graph])
     said = [(LIKING, "t140", "like", -1), (LIKING, "t3", "dislike", -1), (LIKING, "t9", "like", 3)]
     with dataset.engine.begin() as connection:
         for user, track, kind, days in said:

@@ -5,6 +5,7 @@
     ├── DataError            a file, a dataset or a row that cannot be used
     ├── DatabaseError        no server, no such dataset, a connection lost
     ├── FeatureError         features that cannot be computed, stored or read as asked
+    ├── TrackingError        a run's journal cannot be read or sent to MLflow
     ├── GraphError           interest graphs that cannot be asked for, stored or read as asked
     ├── BundleError          model.pt is missing, torn or of another version
     └── ServingError         the service cannot answer or write just now: ask again
@@ -36,6 +37,10 @@ class DatabaseError(MusicrecError):
 
 class FeatureError(MusicrecError):
     """Features that cannot be computed, stored or read as asked."""
+
+
+class TrackingError(MusicrecError):
+    """A run's journal that cannot be read, or cannot be sent to MLflow."""
 
 
 class GraphError(MusicrecError):

@@ -44,7 +44,7 @@ def snapshot(dataset, musicrec_home) -> Snapshot:
 
 
 def run(path: Path, *settings: str) -> None:
-    quick = ("rounds=40", "least_rows=5", "columns_share=0.5")
+    quick = ("rounds=40", "learning_rate=0.1", "least_rows=5", "columns_share=0.5")
     train_ranker(compose("train_ranker", [f"bundle={path}", *quick, *settings]))
 
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from musicrec.cli import feature_store, flags, outputs
+from musicrec.cli import feature_store, flags, models, outputs, schedule
 from musicrec.cli.compose import check_sweep, compose, config_folder
+from musicrec.cli.doctor import command as doctor
 from musicrec.graph import schema
 from musicrec.interactions.split import leave_one_out
 from musicrec.metrics.ranking import RankingMetrics
@@ -39,6 +40,9 @@ DOORS = {
     "forget_user": ("forget_user", flags.FORGET),
     "generate_interest_graph": ("generate_graph", flags.GENERATE_GRAPH),
     "show_interest_graph": ("show_graph", flags.SHOW_GRAPH),
+    "upload_run": ("upload_run", flags.UPLOAD),
+    "retrain": ("retrain", flags.TRAIN),
+    "models": ("models", {}),
     "graph": ("generate_graph", flags.GENERATE_GRAPH),
     "materialize_features": ("materialize", flags.MATERIALIZE),
     "serve": ("serve", flags.SERVE),
@@ -53,6 +57,8 @@ DOORS = {
     "import": ("import", flags.IMPORT),
     "materialize": ("materialize", flags.MATERIALIZE),
 }
+#: Ways to the schedule, and whether they say its verb themselves.
+SCHEDULE = {"schedule": False, "cron-install": True, "cron-remove": True}
 #: Targets of the Makefile that pass ARGS to something else than Hydra.
 OTHER_TARGETS = {"tensorboard", "check", "test"}
 
@@ -129,6 +135,21 @@ def check_settings(words: list[str]) -> None:
     if door == "feature_store":  # Feast's command is what follows the settings
         feature_store._split(arguments)
         return
+    if door == "doctor":
+        doctor._asked(arguments)
+        return
+    if door in SCHEDULE:
+        rest = arguments if SCHEDULE[door] else arguments[2 if arguments[0] == "run" else 1 :]
+        _, others = schedule._split(rest)
+        if arguments[:1] == ["run"]:
+            assert arguments[1] in schedule.JOBS
+        else:
+            schedule._by_job(others)
+        return
+    if door == "models":  # a verb comes first, and heeds some of the settings
+        verb, *arguments = arguments
+        _, heeded = models.VERBS[verb]
+        assert {re.split(r"[.=]", setting)[0] for setting in arguments} <= heeded
     name, aliases = DOORS[door]
     settings = flags.translate(arguments, aliases)
     if door == "sweep" or "-m" in settings:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
+from musicrec.registry.versions import resolve
 
 
 def export_onnx(config: DictConfig) -> None:
@@ -23,7 +24,7 @@ def export_onnx(config: DictConfig) -> None:
     if config.histories < 1:
         raise ConfigError(f"histories={config.histories} must be at least 1")
     outputs.check_writable(config.output)
-    bundle = bundles.load(Path(config.bundle))
+    bundle = bundles.load(resolve(config.bundle))
     try:
         with console.status(f"exporting {config.bundle}"):
             done = export(bundle, Path(config.output), histories=config.histories)

@@ -37,6 +37,7 @@ MATERIALIZE: Mapping[str, str] = {"--all": "views=all", "--views": "views", "--a
 EXPORT_ONNX: Mapping[str, str] = {"--output": "output"}
 TRAIN_RANKER: Mapping[str, str] = {"--output": "output"}
 RECOMMEND_ALL: Mapping[str, str] = {"--output": "output"}
+UPLOAD: Mapping[str, str] = {}
 SHOW_GRAPH: Mapping[str, str] = {"--user-id": "user", "--output": "output"}
 
 #: Keys whose value is an outside id, and the one that holds a list of them.

@@ -24,6 +24,7 @@ from musicrec.database.home import home
 from musicrec.database.redis_address import RedisAddress, redis_address
 from musicrec.errors import ConfigError, DatabaseError
 from musicrec.registry.trained import Suspicion, trained_files
+from musicrec.registry.versions import models_folder
 from musicrec.sources import snapshots
 
 ONLINE, SNAPSHOTS = "online features", "snapshots"
@@ -73,7 +74,8 @@ def forget_user(config: DictConfig) -> None:
 
 def _places(given: object) -> list[Path]:
     listed = list(given) if OmegaConf.is_list(given) else str(given).split(",")  # type: ignore[call-overload]
-    return [Path(str(place).strip()).absolute() for place in listed]
+    places = [Path(str(place).strip()).absolute() for place in listed]
+    return [*places, models_folder(), home() / "retrain"]
 
 
 def _redis() -> RedisAddress | None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from musicrec.cli import door, flags, outputs, report
 from musicrec.errors import ConfigError
+from musicrec.registry.versions import resolve
 from musicrec.serving.asking import Source
 from musicrec.serving.listening import listening_of_items
 from musicrec.serving.pipeline import Chosen
@@ -26,7 +27,7 @@ def recommend(config: DictConfig) -> None:
     """Recommend for a listener of a dataset, or for a history given on the command line."""
     console = Console()
     outputs.check_writable(config.output)
-    recommender = Recommender.load(config.bundle)
+    recommender = Recommender.load(resolve(config.bundle))
     history, interests = _listening(config, recommender)
     bonus = None
     if interests and config.graph_weight:

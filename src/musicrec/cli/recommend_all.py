@@ -19,6 +19,7 @@ from musicrec.cli.listens import Rate
 from musicrec.cli.moments import moment
 from musicrec.database.engine import Dataset, open_dataset
 from musicrec.errors import ConfigError, DataError
+from musicrec.registry.versions import resolve
 
 if TYPE_CHECKING:
     from musicrec.features.online import OnlineStore
@@ -46,7 +47,7 @@ def recommend_all(config: DictConfig) -> None:
             f"cannot recommend for all here ({error}); install musicrec[serve]"
         ) from error
     now = as_of or datetime.now(UTC)
-    bundle = bundles.load(Path(config.bundle))
+    bundle = bundles.load(resolve(config.bundle))
     seen = bundle.seen if config.seen is None else str(config.seen)
     with open_dataset(str(config.dataset)) as dataset:
         with console.status("reading the tracks and their features"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -94,6 +96,17 @@ def recommendations_table(
         cells = (track.title or "–", track.artist or "–", track.track_id, *why)
         table.add_row(str(place), *(Text(printable(cell)) for cell in cells))
     return table
+
+
+def say_next(console: Console, folder: Path, dataset: str) -> None:
+    """Where a training has written its model, and what to do with it."""
+    model = os.path.relpath(folder / "model.pt")
+    say(console, f"written: {model} and metrics.json beside it")
+    say(
+        console,
+        f"next: python scripts/recommend.py bundle={model} dataset={dataset} user=ID k=10   "
+        "or: make tensorboard",
+    )
 
 
 def say(console: Console, line: str) -> None:

@@ -26,6 +26,7 @@ from musicrec.cli.moments import moment
 from musicrec.cli.worker import Orders
 from musicrec.database.redis_address import RedisAddress
 from musicrec.errors import ConfigError, FeatureError
+from musicrec.registry.versions import resolve
 
 #: Names the model, where ``bundle=`` does not.
 MODEL_PATH = "SEQUENTIAL_MODEL_PATH"
@@ -167,7 +168,7 @@ def _orders(config: DictConfig) -> Orders:
         features = _dataset_ready(dataset, config.service)
     bundle = config.bundle or os.environ.get(MODEL_PATH, "").strip() or "model.pt"
     return Orders(
-        bundle=str(Path(str(bundle)).expanduser().absolute()),
+        bundle=str(resolve(str(bundle)).expanduser().absolute()),
         dataset=dataset,
         features=features,
         as_of=None if config.as_of is None else moment("as_of", config.as_of).isoformat(),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 
-from musicrec.cli import door, flags, outputs, report, settings
+from musicrec.cli import door, flags, outputs, report, settings, tracking
 from musicrec.cli.listens import source_of
 from musicrec.cli.prepare import Start, prepare
 from musicrec.errors import ConfigError, MusicrecError
@@ -50,6 +50,7 @@ def train(config: DictConfig) -> float:
         The monitored metric on validation, for a sweep.
     """
     settings.check(config)
+    tracking.check(config)
     meeting = _trainer(config, logger=False, enable_checkpointing=False)
     if meeting.world_size > 1:
         settings.check_together(config, meeting.strategy.root_device.type)
@@ -62,27 +63,29 @@ def _train(config: DictConfig, ranks: Ranks) -> float:
     start = ranks.first(lambda: prepare(config, console))
     data = ranks.everywhere(lambda: data_module(config, lambda: Snapshot.open(start.snapshot)))
     module = new_module(config, data)
-    trainer = ranks.take_in(
-        _trainer(
-            config,
-            *_watchers(config, start),
-            default_root_dir=str(start.folder),
-            logger=instantiate(config.tracking, save_dir=str(start.folder)),
-            plugins=[AtomicCheckpointIO()],
+    with tracking.Tracked(config, start, is_first=ranks.is_first) as tracked:
+        trainer = ranks.take_in(
+            _trainer(
+                config,
+                *_watchers(config, start),
+                default_root_dir=str(start.folder),
+                logger=tracked.loggers,
+                plugins=[AtomicCheckpointIO()],
+            )
         )
-    )
-    _fit(trainer, module, data, start.resume_from)
-    metrics, verdict = ranks.first(lambda: _judged(config, trainer, module, data))
-    if config.refit:
-        module = _refit(config, data, ranks, start.folder, metrics["train/best_epoch"])
-    if ranks.is_first:
-        bundle = _bundle(module, data, config, metrics)
-        _write(bundle, start.folder, config)
-        trainer.logger.log_hyperparams(outputs.flat(config), outputs.numbers(metrics))  # type: ignore[union-attr]
-        console.print(report.results_table(metrics))
-        report.say(console, verdict)
-        _show_listener(bundle, data, config, console)
-        _say_next(console, start.folder, start.dataset)
+        _fit(trainer, module, data, start.resume_from)
+        metrics, verdict = ranks.first(lambda: _judged(config, trainer, module, data, tracked))
+        if config.refit:
+            module = _refit(config, data, ranks, start.folder, metrics["train/best_epoch"])
+        if ranks.is_first:
+            bundle = _bundle(module, data, config, metrics)
+            _write(bundle, start.folder, config)
+            trainer.logger.log_hyperparams(outputs.flat(config), outputs.numbers(metrics))  # type: ignore[union-attr]
+            tracked.finish(metrics, trainer.global_step)
+            console.print(report.results_table(metrics))
+            report.say(console, verdict)
+            _show_listener(bundle, data, config, console)
+            report.say_next(console, start.folder, start.dataset)
     return float(metrics[config.monitor])
 
 
@@ -178,11 +181,16 @@ def _restore_best(trainer: Trainer, module: NextItemModule) -> int:
 
 
 def _judged(
-    config: DictConfig, trainer: Trainer, module: NextItemModule, data: ListeningDataModule
+    config: DictConfig,
+    trainer: Trainer,
+    module: NextItemModule,
+    data: ListeningDataModule,
+    tracked: tracking.Tracked,
 ) -> tuple[dict[str, Any], str]:
     """What ``metrics.json`` holds, and a sentence on it."""
     epochs = _restore_best(trainer, module)
     judged = _judge(module, data, source_of(config), config)
+    tracked.judged(judged["model"].ranks)
     metrics = _metrics(judged, data, module, config, epochs)
     return metrics, report.verdict(metrics, best_baseline(judged))
 
@@ -281,16 +289,6 @@ def _show_listener(
     report.say(console, f"listener {user_ids[listener]} last played: {' | '.join(labels)}")
     answer = Recommender(bundle).recommend(history, k=10)
     console.print(report.recommendations_table(answer, "ten tracks to play next"))
-
-
-def _say_next(console: Console, folder: Path, dataset: str) -> None:
-    model = Path(os.path.relpath(folder / "model.pt"))
-    report.say(console, f"written: {model} and metrics.json beside it")
-    report.say(
-        console,
-        f"next: python scripts/recommend.py bundle={model} dataset={dataset} user=ID k=10   "
-        "or: make tensorboard",
-    )
 
 
 def _is_shared(config: DictConfig) -> bool:

@@ -23,6 +23,7 @@ from musicrec.interactions.sequence import play_counts
 from musicrec.interactions.split import Split, Targets, leave_one_out, temporal
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle, commit
+from musicrec.registry.versions import resolve
 from musicrec.sources import snapshots, stream
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ OnDone = Callable[[str, int, int], None]
 def train_ranker(config: DictConfig) -> None:
     """Learn from validation, judge on test, and put the ranker into the bundle."""
     recipe = _check(config)
-    bundle = bundles.load(Path(config.bundle))
+    bundle = bundles.load(resolve(config.bundle))
     protocol = bundle.metrics["protocol"]
     if protocol["refit"]:
         raise ConfigError(
@@ -85,6 +86,11 @@ def _check(config: DictConfig) -> Recipe:
     for key in ("bundle", "candidates", "targets", *_RECIPE):
         if config[key] is None:
             raise ConfigError(f"{key}=null makes no sense; leave it out for the default")
+    if str(config.bundle).startswith("models:") and config.output is None:
+        raise ConfigError(
+            f"{config.bundle} is a registered version, which does not change; say output=PATH, and "
+            "register what is written there"
+        )
     if config.targets < 1:
         raise ConfigError(f"targets={config.targets} must be at least 1")
     Pipeline(num_candidates=config.candidates)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -95,12 +96,24 @@ def address() -> Address:
         DatabaseError: the URL cannot be read, or the embedded server cannot be started.
     """
     url = os.environ.get("DATABASE_URL", "").strip()
-    return _from_url(url) if url else _embedded()
+    return _from_url(url) if url else _embedded(embedded.running_server())
 
 
-def _embedded() -> Address:
-    folder = str(embedded.running_server())
-    where = {"host": folder, "port": str(cluster.PORT)}
+def address_if_running() -> Address | None:
+    """As ``address``, but None instead of starting the embedded server.
+
+    Raises:
+        DatabaseError: the URL cannot be read.
+    """
+    url = os.environ.get("DATABASE_URL", "").strip()
+    if url:
+        return _from_url(url)
+    folder = embedded.server_if_running()
+    return None if folder is None else _embedded(folder)
+
+
+def _embedded(folder: Path) -> Address:
+    where = {"host": str(folder), "port": str(cluster.PORT)}
     who = {"user": cluster.USER, "dbname": cluster.DATABASE}
     return Address("the embedded server", True, {**where, **who})
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from musicrec.database import cluster, keeper, programs
 from musicrec.database.account import Account, server_account
+from musicrec.database.home import location
 from musicrec.database.sharing import Shared, fresh_log
 from musicrec.errors import DatabaseError
 
@@ -48,6 +49,12 @@ def running_server() -> Path:
         if note is None:
             raise _failure(folder)
         return note.address.parent
+
+
+def server_if_running() -> Path | None:
+    """Its socket folder, for who only wants to look: nothing is started, made or kept alive."""
+    note = keeper.read_note(location() / POSTGRES.kind / "data")
+    return note.address.parent if note is not None and note.answers() else None
 
 
 def leave_server() -> None:

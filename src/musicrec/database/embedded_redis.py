@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from musicrec.database.account import Account, owner_account
+from musicrec.database.home import location
 from musicrec.database.locks import is_held, open_lock
 from musicrec.database.redis_address import RedisAddress
 from musicrec.database.sharing import Shared, fresh_log
@@ -62,6 +63,16 @@ def running_server() -> RedisAddress:
         if not _is_ready(folder):
             _start(folder, program)
         return _address(folder / "data")
+
+
+def address_if_running() -> RedisAddress | None:
+    """For who only wants to look: nothing is started, made or kept alive."""
+    folder = location() / REDIS.kind
+    lock = folder / "server.lock"
+    if not lock.exists() or not is_held(lock):  # in this order: to ask makes the file
+        return None
+    address = _address(folder / "data")
+    return address if _answers(address) else None
 
 
 def leave_server() -> None:

@@ -86,7 +86,7 @@ def open_dataset(name: str, *, create: bool = False) -> Dataset:
         with server.connect(options=options) as connection:
             revision = revisions.current(connection, name)
             if revision is None and not create:
-                raise _missing(name, _names(connection), server)
+                raise _missing(name, names_in(connection), server)
         if revision != revisions.known()[-1]:
             revisions.upgrade(server, name, options)
     except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
@@ -117,7 +117,7 @@ def _dataset(name: str, server: Address) -> Dataset:
 def dataset_names() -> list[str]:
     """Every dataset of the server, sorted."""
     with address().connect() as connection:
-        return _names(connection)
+        return names_in(connection)
 
 
 def drop_dataset(name: str) -> None:
@@ -129,7 +129,7 @@ def drop_dataset(name: str) -> None:
     _check_name(name)
     server = address()
     with server.connect() as connection:
-        names = _names(connection)
+        names = names_in(connection)
         if name not in names:
             raise _missing(name, names, server)
         try:
@@ -160,7 +160,8 @@ def _options(server: Address, name: str) -> str:
     return f"{server.parameters.get('options', '')} {search_path_option(name)}".strip()
 
 
-def _names(connection: psycopg.Connection[Any]) -> list[str]:
+def names_in(connection: psycopg.Connection[Any]) -> list[str]:
+    """Every dataset of the connection's server, sorted."""
     rows = connection.execute(
         "SELECT n.nspname FROM pg_namespace n"
         " WHERE EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND relname = %s)"

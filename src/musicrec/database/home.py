@@ -18,7 +18,7 @@ def home() -> Path:
     Raises:
         DatabaseError: the folder cannot be made or written.
     """
-    folder = _named() or _nearest() or Path.cwd() / ".musicrec"
+    folder = location()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ignore = folder / ".gitignore"
@@ -29,6 +29,11 @@ def home() -> Path:
             f"cannot write {folder}: {error.strerror}; set MUSICREC_HOME to a folder you can write"
         ) from error
     return folder
+
+
+def location() -> Path:
+    """Where ``home`` is, or would be: nothing is made."""
+    return _named() or _nearest() or Path.cwd() / ".musicrec"
 
 
 def _named() -> Path | None:

@@ -62,6 +62,29 @@ def redis_address() -> RedisAddress:
     Raises:
         DatabaseError: a variable cannot be read, or the embedded server cannot be started.
     """
+    if named := _named():
+        return named
+    # Here, because where a server is named nothing needs the programs of the wheel.
+    from musicrec.database import embedded_redis
+
+    return embedded_redis.running_server()
+
+
+def redis_address_if_running() -> RedisAddress | None:
+    """As ``redis_address``, but None instead of starting the embedded server.
+
+    Raises:
+        DatabaseError: a variable cannot be read.
+    """
+    if named := _named():
+        return named
+    from musicrec.database import embedded_redis
+
+    return embedded_redis.address_if_running()
+
+
+def _named() -> RedisAddress | None:
+    """The server that the environment names; None where it names none."""
     host, port, password, ssl, cluster = (
         os.environ.get(f"FEAST_REDIS_{name}", "").strip()
         for name in ("HOST", "PORT", "PASSWORD", "SSL", "CLUSTER")
@@ -80,10 +103,7 @@ def redis_address() -> RedisAddress:
             f"FEAST_REDIS_{given} without FEAST_REDIS_HOST; set both, or unset both to use the "
             "embedded server"
         )
-    # Here, because where a server is named nothing needs the programs of the wheel.
-    from musicrec.database import embedded_redis
-
-    return embedded_redis.running_server()
+    return None
 
 
 def _host(text: str) -> str:

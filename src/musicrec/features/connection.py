@@ -27,13 +27,14 @@ class Connection:
 
     Args:
         address: one server.
+        reply_seconds: how long any one reply may take.
 
     Raises:
         DatabaseError: from every method, where the connection is refused or lost, or Redis
             refuses a command.
     """
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, reply_seconds: float = REPLY_SECONDS) -> None:
         import hiredis
 
         self.address = address
@@ -43,6 +44,7 @@ class Connection:
         self._part = memoryview(bytearray(_PART))
         with self._failures():
             self._socket = _opened(address)
+            self._socket.settimeout(reply_seconds)
         if address.password:
             self.ask(encoded(b"AUTH", address.password.encode()), 1)
         self.ask(encoded(b"PING"), 1)
@@ -113,7 +115,6 @@ def _opened(address: RedisAddress) -> socket.socket:
             context = ssl.create_default_context()
             connection = context.wrap_socket(connection, server_hostname=address.host)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(REPLY_SECONDS)
     except BaseException:
         connection.close()
         raise

@@ -19,7 +19,7 @@ import numpy as np
 
 from musicrec.database.engine import Dataset
 from musicrec.database.redis_address import RedisAddress
-from musicrec.errors import BundleError, DatabaseError, FeatureError
+from musicrec.errors import DatabaseError, FeatureError
 from musicrec.features.held import HeldTracks, read_tracks
 from musicrec.registry import bundle as bundles
 from musicrec.registry.bundle import Bundle
@@ -28,7 +28,7 @@ from musicrec.serving.listening import Ints
 from musicrec.serving.pipeline import Pipeline
 from musicrec.serving.popular import Popular
 from musicrec.serving.probe import probe
-from musicrec.serving.ranker import Ranker
+from musicrec.serving.ranker import ranker_of
 from musicrec.serving.reasons import Reasons
 from musicrec.serving.track_keys import TrackKeys, read_keys
 
@@ -102,16 +102,7 @@ class Engine:
         self.bundle = bundle
         self.version = bundle.version
         self.scoring = scoring_of(bundle.model, surroundings.approximate_above)
-        trained = bundle.ranker
-        wanted = surroundings.ranker
-        if wanted is None:
-            wanted = trained is not None and trained.is_active
-        if wanted and trained is None:
-            raise BundleError(
-                "it has no ranker, and ranker=true wants one; train one with "
-                "scripts/train_ranker.py, or leave ranker= out"
-            )
-        ranker = Ranker.load(trained) if wanted and trained is not None else None
+        ranker = ranker_of(bundle, surroundings.ranker)
         self.pipeline = Pipeline(ranker, surroundings.num_candidates, surroundings.explore)
         self.reasons = Reasons(bundle.catalogue, bundle.model, self.scoring.table)
         self._around = surroundings

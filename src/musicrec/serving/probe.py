@@ -1,24 +1,19 @@
-"""Whether a model that was opened answers as one must, before anybody is answered by it.
-
-A checksum says that a file is as it was written; not that what was written is any good: a training
-that diverged leaves a whole file of NaN.
-"""
+"""Whether a model and its ranker answer as they must, before anybody is answered by them."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from musicrec.errors import BundleError
 from musicrec.registry.bundle import Bundle
+from musicrec.registry.probe import probe as probe_model
 from musicrec.serving.ranker import Ranker
 from musicrec.serving.ranking import COLUMNS
 
-#: Histories asked about, of each length.
-_LISTENERS = 4
+#: Candidates asked about.
+_CANDIDATES = 4
 
 
-@torch.inference_mode()
 def probe(bundle: Bundle, ranker: Ranker | None) -> None:
     """Ask a model and its ranker about made-up listeners.
 
@@ -29,45 +24,16 @@ def probe(bundle: Bundle, ranker: Ranker | None) -> None:
     Raises:
         BundleError: there is nothing to recommend, or an answer is not finite or says nothing.
     """
-    num_items, model = len(bundle.catalogue), bundle.model
-    if not num_items:
-        raise BundleError("its catalogue is empty")
-    if model.catalogue_size != num_items:
-        raise BundleError(
-            f"its model scores {model.catalogue_size} tracks, and it names {num_items}"
-        )
-    # Asked once, it is quick from then on: no request waits for the index of a million ids.
-    _, unknown = bundle.catalogue.indices([bundle.catalogue.track_ids[0]])
-    if unknown:
-        raise BundleError(f"it does not know its own track {unknown[0]!r}")
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
-            raise BundleError(f"{name} holds weights that are not finite")
-    _probe_scores(bundle)
+    probe_model(bundle)
     if ranker is not None:
         _probe_ranker(ranker)
-
-
-def _probe_scores(bundle: Bundle) -> None:
-    num_items, model = len(bundle.catalogue), bundle.model
-    table = model.output_table()
-    draw = torch.Generator().manual_seed(0)
-    for length in sorted({1, min(2, model.max_length), model.max_length}):
-        items = torch.randint(1, num_items + 1, (_LISTENERS, length), generator=draw)
-        items[0, -1], items[-1, -1] = 1, num_items
-        known = model.encode_last(items.flatten(), torch.full((_LISTENERS,), length))
-        scores = model.scores(known, table)[:, 1:]
-        if not scores.isfinite().all():
-            raise BundleError(f"it scores after {length} plays with what is not finite")
-        if num_items > 1 and (scores == scores[:, :1]).all():
-            raise BundleError(f"it scores all tracks alike after {length} plays")
 
 
 def _probe_ranker(ranker: Ranker) -> None:
     # Nothing known, and everything: trees send what is not known down paths of its own.
     for value in (np.nan, 0.0, 1.0):
-        features = np.full((_LISTENERS, len(COLUMNS)), value, np.float32)
-        features[:, 0] = np.arange(_LISTENERS)  # SASRec's score is always known
+        features = np.full((_CANDIDATES, len(COLUMNS)), value, np.float32)
+        features[:, 0] = np.arange(_CANDIDATES)  # SASRec's score is always known
         scores = ranker.scores(features)
-        if scores.shape != (_LISTENERS,) or not np.isfinite(scores).all():
+        if scores.shape != (_CANDIDATES,) or not np.isfinite(scores).all():
             raise BundleError(f"its ranker scores with what is not finite (features of {value})")

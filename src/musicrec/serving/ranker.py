@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicrec.errors import BundleError, ServingError
-from musicrec.registry.bundle import TrainedRanker
+from musicrec.registry.bundle import Bundle, TrainedRanker
 from musicrec.serving.ranking import COLUMNS
 
 _SCORE = COLUMNS.index("sasrec__score")
@@ -83,3 +83,25 @@ def check_columns(columns: Sequence[str]) -> None:
             f"the bundle's ranker was trained on other columns than this code makes ({said}); "
             "train it again with scripts/train_ranker.py"
         )
+
+
+def ranker_of(bundle: Bundle, wanted: bool | None = None) -> Ranker | None:
+    """The ranker that a bundle is to answer with; None where SASRec's order is to stand.
+
+    Args:
+        wanted: use it, or do not; None: if it won on validation.
+
+    Raises:
+        BundleError: it is wanted, and there is none.
+    """
+    trained = bundle.ranker
+    if wanted is None:
+        wanted = trained is not None and trained.is_active
+    if not wanted:
+        return None
+    if trained is None:
+        raise BundleError(
+            "it has no ranker, and ranker=true wants one; train one with "
+            "scripts/train_ranker.py, or leave ranker= out"
+        )
+    return Ranker.load(trained)

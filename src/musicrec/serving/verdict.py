@@ -46,10 +46,9 @@ def metrics_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
     ``sasrec/…`` (alone), ``unranked/…`` (the service without a ranker) and ``pipeline/…`` (with
     it): as ``metrics.ranking`` names them. ``pipeline/lead_ndcg_10`` with ``_low`` and ``_high``:
     with the ranker minus without, target by target, with its 95 % interval (none of a single
-    question). ``candidates/banned``: share of the targets that the service keeps from being
-    recommended. ``candidates/recall``: share of the targets that are
-    candidates at all; ``candidates/SOURCE``: that this source brought in;
-    ``candidates/only_SOURCE``: and no other did.
+    question). ``candidates/recall``: share of the targets that are candidates at all;
+    ``candidates/banned``: that the service keeps from being recommended; ``candidates/SOURCE``:
+    that this source brought in; ``candidates/only_SOURCE``: and no other did.
     """
     repeats = torch.tensor([each.is_repeat for each in outcomes])
     ranks = {

@@ -69,6 +69,7 @@ def answered(of, scores, *, popular=(), neighbours=(), exclude=(), seen="keep", 
 def test_candidates_are_distinct_allowed_and_hold_the_best_of_the_model(
     played, liked, disliked, exclude, popular, neighbours, seen, num, k, seed, levels
 ):
+    num = max(num, 2 * k)  # as Pipeline.num_best asks
     scores = np.random.default_rng(seed).integers(0, levels, 121).astype(np.float32)
     of = listening(played, liked=liked, disliked=disliked)
     popular, neighbours = dict.fromkeys(popular), dict.fromkeys(neighbours)

@@ -1,0 +1,1 @@
+"""What works here, what does not, and the fix. Looking never starts, makes or changes anything."""
