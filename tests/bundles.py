@@ -34,9 +34,9 @@ def bundle_of(
     }
     model = SASRec(**architecture)
     model.remember(*map(torch.from_numpy, transitions(sequences, split.train)))
-    if model.transitions is not None:
+    if is_good:
         with torch.no_grad():
-            model.transitions.use.bias[2] = 50.0  # logits for whatever followed once
+            model.transitions[0].use.bias[2] = 50.0  # logits for whatever followed once
     told = {
         "dataset": facts.dataset,
         "split": "leave_one_out",
