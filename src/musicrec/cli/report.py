@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from musicrec.cli.console import spelt
+
 if TYPE_CHECKING:  # torch takes seconds to import, and an import of listens needs none of it
     from musicrec.serving.recommender import Recommendations
 
@@ -102,11 +104,8 @@ def say_next(console: Console, folder: Path, dataset: str) -> None:
     """Where a training has written its model, and what to do with it."""
     model = os.path.relpath(folder / "model.pt")
     say(console, f"written: {model} and metrics.json beside it")
-    say(
-        console,
-        f"next: python scripts/recommend.py bundle={model} dataset={dataset} user=ID k=10   "
-        "or: make tensorboard",
-    )
+    recommend = spelt("recommend", f"bundle={model}", f"dataset={dataset}", "user=ID", "k=10")
+    say(console, f"next: {recommend}   or: make tensorboard")
 
 
 def say(console: Console, line: str) -> None:

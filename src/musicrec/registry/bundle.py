@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -287,10 +288,13 @@ def _canonical(value: object, plain: Callable[[object], object]) -> Iterator[str
 
 
 def commit() -> str:
-    """The commit of this checkout, ``-dirty`` if files differ; ``unknown`` outside one."""
+    """The commit of this checkout, ``-dirty`` if files differ.
+
+    Outside of one it is what ``MUSICREC_COMMIT`` says, as an image does, or ``unknown``.
+    """
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():  # installed, maybe below someone else's repository
-        return "unknown"
+        return os.environ.get("MUSICREC_COMMIT") or "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
