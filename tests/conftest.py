@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import prometheus_client  # noqa: F401  before Feast, which would have it count in files
 import pytest
 from hypothesis import settings
 

@@ -56,9 +56,10 @@ class Proxy:
         self._flows.set()
 
     def cut(self) -> None:
-        """Lose all connections."""
-        while self._open:
-            _end(self._open.pop())
+        """Lose all connections; one that is made while they are being lost is not among them."""
+        lost, self._open = self._open, []
+        for end in lost:
+            _end(end)
 
     def close(self) -> None:
         _end(self._listener)

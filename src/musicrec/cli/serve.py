@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from musicrec.cli.worker import Orders
 from musicrec.database.redis_address import RedisAddress
 from musicrec.errors import ConfigError, FeatureError
 from musicrec.registry.versions import resolve
+from musicrec.serving.sharing import shared_figures
 
 #: Names the model, where ``bundle=`` does not.
 MODEL_PATH = "SEQUENTIAL_MODEL_PATH"
@@ -78,7 +75,7 @@ def serve(config: DictConfig) -> None:
     keys = security.Keys.read(os.environ.get(security.API_KEY))
     _check_place(str(config.host), config.port)
     signal.signal(signal.SIGTERM, _stop)
-    with _figures():
+    with shared_figures():  # before Feast is loaded, which loads Prometheus' client
         orders = _orders(config)
         orders.give()
         print(_greeting(config, orders, has_key=bool(keys)), file=sys.stderr, flush=True)
@@ -145,20 +142,6 @@ def _check_place(host: str, port: int) -> None:
 def _stop(*_: Any) -> None:
     """Uvicorn ends in good order and then hands on the signal, which would end us in none."""
     raise SystemExit(128 + signal.SIGTERM)
-
-
-@contextmanager
-def _figures() -> Iterator[None]:
-    """The folder in which workers share what they measure; gone with this process.
-
-    Before Feast is loaded, which loads Prometheus' client, which looks for it but once.
-    """
-    folder = tempfile.mkdtemp(prefix="musicrec-figures-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _orders(config: DictConfig) -> Orders:

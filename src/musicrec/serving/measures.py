@@ -1,8 +1,7 @@
 """What the service counts and times, for Prometheus.
 
-Where ``PROMETHEUS_MULTIPROC_DIR`` names a folder, every worker writes its figures there and any of
-them answers ``/metrics`` for all. The variable must be set before ``prometheus_client`` is loaded,
-by whoever: it looks once.
+Where workers share a folder (``sharing``), every one writes its figures there and any of them
+answers ``/metrics`` for all.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ from prometheus_client import (
 
 from musicrec.features.plan import State
 from musicrec.serving.asking import Answer
-
-#: Names the folder in which workers share their figures.
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+from musicrec.serving.sharing import shared_folder
 
 #: Upper bounds, seconds: fine around the aim of 50 ms and the budgets of 30 ms.
 _SECONDS = (
@@ -172,12 +169,12 @@ class Measures:
 
     def exposition(self) -> bytes:
         """All figures as Prometheus' text, those of the other workers included."""
-        folder = os.environ.get(SHARED_FOLDER)
+        folder = shared_folder()
         if folder is None:
             return generate_latest(self._registry)
-        _forget_dead_workers(Path(folder))
+        _forget_dead_workers(folder)
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
 
