@@ -4,7 +4,7 @@ An inverted file (faiss): the items' vectors lie in about ``4 * sqrt(items)`` ce
 is compared with the items of the ``PROBED`` share of cells that are nearest. What is found is
 scored exactly, by the same product and the same biases, and so is what no vector tells of: items
 with a bias (repeats and transitions), and the proposals. So scores are the exact ones, and all that
-an index can do wrong is to miss an item; docs/service.md has how many it misses.
+an index can do wrong is to miss an item; docs/serving.md has how many it misses.
 
 Axes: ``items`` = catalogue_size + 1, 0 is padding.
 """

@@ -17,7 +17,7 @@ Source = Literal["sasrec", "repeat", "popular", "graph", "explore"]
 
 
 #: A part that an answer may have to do without.
-DegradedPart = Literal["graph", "features", "postgres", "ranker", "model"]
+DegradedPart = Literal["graph", "features", "postgres"]
 
 
 @dataclass(frozen=True, slots=True)
