@@ -6,6 +6,9 @@ All targets are plays of one day, so that one window of features serves them all
 from __future__ import annotations
 
 import random
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 from sqlalchemy import text
 
 from graphs import DAY, EVENINGS, store_graphs
+from musicrec.database import engine as datasets
 from musicrec.database.engine import Dataset
 from musicrec.interactions.snapshot import Snapshot
 from musicrec.models.sasrec import SASRec
@@ -64,6 +68,16 @@ def history() -> list[Play]:
     # Every track is in the snapshot's catalogue, whoever is drawn.
     found += [Play("everything", t, END - timedelta(days=4, minutes=n)) for n, t in enumerate(IDS)]
     return found
+
+
+@contextmanager
+def filled() -> Iterator[Dataset]:
+    """The world in a dataset of a name nobody else has; dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    with datasets.open_dataset(name, create=True) as opened:
+        fill(opened)
+        yield opened
+    datasets.drop_dataset(name)
 
 
 def fill(dataset: Dataset) -> None:

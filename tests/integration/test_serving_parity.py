@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ import pytest
 
 import ranker_world as world
 from musicrec.cli.interests import remembered_interests
-from musicrec.database import engine as datasets
 from musicrec.database.engine import Dataset
 from musicrec.features.compute import compute
 from musicrec.features.materialize import write
@@ -52,11 +50,8 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def dataset(postgres) -> Iterator[Dataset]:
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    with datasets.open_dataset(name, create=True) as opened:
-        world.fill(opened)
-        yield opened
-    datasets.drop_dataset(name)
+    with world.filled() as filled:
+        yield filled
 
 
 @dataclass

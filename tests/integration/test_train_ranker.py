@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from sqlalchemy import text
 import ranker_world as world
 from musicrec.cli.compose import compose
 from musicrec.cli.train_ranker import train_ranker
-from musicrec.database import engine as datasets
 from musicrec.database.engine import Dataset
 from musicrec.errors import ConfigError, DataError
 from musicrec.interactions.snapshot import Snapshot
@@ -31,11 +29,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def dataset(postgres) -> Iterator[Dataset]:
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    with datasets.open_dataset(name, create=True) as opened:
-        world.fill(opened)
-        yield opened
-    datasets.drop_dataset(name)
+    with world.filled() as filled:
+        yield filled
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,10 @@ def import_with_bar(dataset: Dataset, source: Source, console: Console) -> Impor
         return import_source(dataset, source, on_progress=on_progress)
 
 
+#: Told what is done: the step, how much of it, and of how much.
+OnStep = Callable[[str, int, int], None]
+
+
 class Rate(ProgressColumn):
     """Rows a second since the start; ``field`` names where a task counts its rows."""
 
@@ -146,3 +150,21 @@ def summary_line(summary: ImportSummary, dataset: Dataset) -> str:
     )
     reasons = (f"{reason}: {count:,}" for reason, count in summary.reasons.items())
     return line + (" (" + "; ".join(reasons) + ")" if summary.reasons else "")
+
+
+@contextmanager
+def step_bars(console: Console, unit: str = "rows") -> Iterator[OnStep]:
+    """A bar for each step of some work, which is gone when the next begins."""
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(unit=unit), TimeRemainingColumn())
+    with Progress(
+        TextColumn("{task.description}"), *columns, console=console, transient=True
+    ) as bars:
+
+        def on_step(step: str, done: int, total: int) -> None:
+            if [task.description for task in bars.tasks] != [step]:
+                for old in bars.task_ids:
+                    bars.remove_task(old)
+                bars.add_task(step)
+            bars.update(bars.task_ids[0], completed=done, total=total)
+
+        yield on_step

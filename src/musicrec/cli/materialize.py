@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from musicrec.cli import door, flags, report
-from musicrec.cli.listens import Rate
+from musicrec.cli.listens import step_bars
 from musicrec.cli.moments import moment
 from musicrec.database.engine import Dataset, open_dataset
 from musicrec.database.redis_address import RedisAddress, redis_address
@@ -138,19 +137,11 @@ def _prune(dataset: Dataset, end: datetime, redis: RedisAddress, console: Consol
 
 @contextmanager
 def _bars(console: Console) -> Iterator[OnProgress]:
-    """A bar for each step, which is gone when the next begins."""
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=console, transient=True
-    ) as bars:
+    """A bar for each step of each view."""
+    with step_bars(console) as on_step:
 
         def on_progress(view: str, step: Step, done: int, total: int) -> None:
-            description = f"{step} {view}"
-            if [task.description for task in bars.tasks] != [description]:
-                for old in bars.task_ids:
-                    bars.remove_task(old)
-                bars.add_task(description)
-            bars.update(bars.task_ids[0], completed=done, total=total)
+            on_step(f"{step} {view}", done, total)
 
         yield on_progress
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from musicrec.cli import door, flags, outputs, ranker_report
-from musicrec.cli.listens import Rate, streaming_bar
+from musicrec.cli.listens import OnStep, step_bars, streaming_bar
 from musicrec.database.engine import Dataset, open_dataset
 from musicrec.database.home import home
 from musicrec.errors import ConfigError
@@ -42,8 +40,6 @@ _RECIPE = (
 #: Groups of figures that also stand in the metrics of the whole bundle.
 _GROUPS = ("unranked", "pipeline", "candidates")
 
-OnDone = Callable[[str, int, int], None]
-
 
 def train_ranker(config: DictConfig) -> None:
     """Learn from validation, judge on test, and put the ranker into the bundle."""
@@ -58,7 +54,7 @@ def train_ranker(config: DictConfig) -> None:
     torch.set_num_threads(1)
     console = Console()
     name = str(config.dataset or protocol["dataset"])
-    with open_dataset(name) as dataset, _bars(console) as on_done:
+    with open_dataset(name) as dataset, step_bars(console, unit="") as on_done:
         snapshot = _snapshot(dataset, bundle, config, console)
         split = _SPLITS[protocol["split"]](snapshot.sequences, **protocol["split_settings"])
         draw = np.random.default_rng(config.seed)
@@ -145,12 +141,12 @@ def _targets(
     ]
 
 
-def _compute(dataset: Dataset, targets: Sequence[Target], on_done: OnDone) -> None:
+def _compute(dataset: Dataset, targets: Sequence[Target], on_done: OnStep) -> None:
     """The windows that the targets need and that were not computed yet."""
     from musicrec.features import upkeep
-    from musicrec.serving.replay import end_before, moment_of_target
+    from musicrec.serving.replay import end_before
 
-    ends = [end_before(moment_of_target(target.at)) for target in targets]
+    ends = [end_before(target.moment) for target in targets]
 
     def on_progress(view: str, step: str, done: int, total: int) -> None:
         on_done(f"{step} {view}", done, total)
@@ -197,7 +193,7 @@ def _trained(
     recipe: Recipe,
     periods: dict[str, list[Target]],
     plays: np.ndarray[Any, Any],
-    on_done: OnDone,
+    on_done: OnStep,
 ) -> bundles.TrainedRanker:
     """Cross-fitted on validation, fitted to all of it, and only then measured on test, once."""
     from musicrec.serving import fitting, verdict
@@ -257,24 +253,6 @@ def _write(bundle: Bundle, config: DictConfig) -> None:
     path = Path(config.output or config.bundle)
     bundles.save(bundle, path)
     outputs.write_json(bundle.metrics, path.with_name("metrics.json"))
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[OnDone]:
-    """A bar for each step, which is gone when the next begins."""
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(unit=""), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=console, transient=True
-    ) as bars:
-
-        def on_done(step: str, done: int, total: int) -> None:
-            if [task.description for task in bars.tasks] != [step]:
-                for old in bars.task_ids:
-                    bars.remove_task(old)
-                bars.add_task(step)
-            bars.update(bars.task_ids[0], completed=done, total=total)
-
-        yield on_done
 
 
 def main() -> None:

@@ -64,6 +64,11 @@ class Target(NamedTuple):
     at: int
     item: int
 
+    @property
+    def moment(self) -> datetime:
+        """Its time, UTC."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.at)
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -82,7 +87,7 @@ class Past:
     @property
     def as_of(self) -> datetime:
         """The moment of the target."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.target.at)
+        return self.target.moment
 
 
 class PastListening:

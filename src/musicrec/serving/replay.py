@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -215,11 +215,6 @@ class Replay:
         )
         joined = point_in_time(self.dataset, rows).select(STORE_COLUMNS)
         return joined.to_numpy().astype(np.float32)
-
-
-def moment_of_target(at: int) -> datetime:
-    """Microseconds since 1970 as a moment."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
 
 
 def end_before(moment: datetime) -> datetime:
